@@ -1,0 +1,135 @@
+"""Answers: what a running agent answers on its control socket, and what it does because a command asked.
+
+Takes the two links and hands on to them; what goes wrong there is told with its hint. A command that wrote to the store
+pokes: everything is looked at again, whatever it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from propagator import config, control, log
+from propagator.core import wire
+from propagator.core.errors import BusError, PropagatorError
+from propagator.core.state import Origin
+from propagator.core.statement import Refusal
+from propagator.entering import Offer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from propagator.at_need import LeadDiagnosis
+    from propagator.core.difference import JsonObject
+    from propagator.core.version import Version
+    from propagator.enrol.watch import Watch
+    from propagator.lead import Lead
+    from propagator.leading import Leading
+    from propagator.shadowing import Shadowing
+
+POKE_TIMEOUT_S: Final = 4.0
+
+_OPEN: Final = frozenset({"live", "diagnose"})
+"""What every operator may ask: how the links stand, and why."""
+
+_NO_LEAD: Final[JsonObject] = {"ok": False, "error": "This server is no lead."}
+
+
+class Answers:
+    """The answers of one agent."""
+
+    def __init__(self, leading: Leading, shadowing: Shadowing, diagnosis: LeadDiagnosis, portal: Watch) -> None:
+        self._leading = leading
+        self._shadowing = shadowing
+        self._diagnosis = diagnosis
+        self._portal = portal
+        self._diagnosing = asyncio.Lock()
+        self._log = log.get("agent")
+
+    async def serve(self, state_dir: Path) -> None:
+        """Answer until cancelled. Raises StateError if the socket cannot be made."""
+        by_op = {
+            "live": self._live,
+            "diagnose": self._diagnose,
+            "poke": self._poke,
+            "ask-field": self._ask_field,
+            "associate": self._associate,
+            "enter": self._enter,
+            "take-over": self._take_over,
+            "evidence": self._evidence,
+            "probe": self._probe,
+        }
+        await control.serve(state_dir, by_op, owner_uid=state_dir.stat().st_uid, open_ops=_OPEN)
+
+    async def _live(self, asked: JsonObject) -> JsonObject:
+        return {"ok": True, "uplink": self._shadowing.live(), "downlink": self._leading.live(asked.get("whence"))}
+
+    async def _diagnose(self, _: JsonObject) -> JsonObject:
+        """Diagnose for an operator who may not read this server's keys; one at a time."""
+        async with self._diagnosing:
+            return {"ok": True, "diagnosis": await self._diagnosis.tell()}
+
+    async def _poke(self, _: JsonObject) -> JsonObject:
+        """Look at the store again: accounts, content, uplink, portal. Says which version the broker has now."""
+        self._portal.poke()
+        try:
+            async with asyncio.timeout(POKE_TIMEOUT_S):
+                version = await self._leading.refresh()
+                await self._shadowing.refresh()
+        except (PropagatorError, TimeoutError) as error:
+            self._log.warning("agent.poke_failed", error=str(error) or "no answer in time")
+            return {"ok": True, "published": None, "error": str(error)}
+        return {"ok": True, "published": wire.version_text(version)}
+
+    # What is asked of a lead.
+
+    async def _ask_field(self, _: JsonObject) -> JsonObject:
+        if (lead := self._leading.lead) is None:
+            return _NO_LEAD
+        return {"ok": True, **await lead.ask_field()}
+
+    async def _associate(self, asked: JsonObject) -> JsonObject:
+        return await self._publish(lambda lead: lead.associate(str(asked.get("version"))))
+
+    async def _enter(self, asked: JsonObject) -> JsonObject:
+        """Take over, at a lead that lost its record, what a portal signed."""
+        if (lead := self._leading.lead) is None:
+            return _NO_LEAD
+        trusted = asked.get("trusted")
+        raw, origin = str(asked.get("statement")).encode(), asked.get("origin")
+        if not isinstance(origin, str) or origin not in set(Origin):
+            return {"ok": False, "error": "The agent knows no such origin."}
+        offer = Offer(raw, Origin(origin), None if trusted is None else str(trusted), associates=True)
+        done, version = await lead.enter(offer)
+        if isinstance(done, Refusal):
+            return {"ok": False, "error": f"Refused ({done.reason}). {done.text}", "hint": done.hint}
+        if done.above is None:
+            self._leading.look_at_keys()
+        told: JsonObject = {"answered": done.answered, "above": done.above, "renewed": done.above is None}
+        return {"ok": True, "published": wire.version_text(version), **told}
+
+    async def _take_over(self, _: JsonObject) -> JsonObject:
+        return await self._publish(lambda lead: lead.take_over())
+
+    async def _evidence(self, asked: JsonObject) -> JsonObject:
+        if (lead := self._leading.lead) is None:
+            return _NO_LEAD
+        return {"ok": True, "weighed": await lead.weigh(str(asked.get("record")).encode())}
+
+    async def _probe(self, asked: JsonObject) -> JsonObject:
+        if (lead := self._leading.lead) is None:
+            return _NO_LEAD
+        try:
+            return {"ok": True, "nonce": await lead.probe(config.parse_id(str(asked.get("device"))))}
+        except BusError as error:
+            return {"ok": False, "error": str(error), "hint": error.hint}
+
+    async def _publish(self, act: Callable[[Lead], Awaitable[Version | None]]) -> JsonObject:
+        """Let the lead do what a person decided; say which version the broker has now, or what went wrong."""
+        if (lead := self._leading.lead) is None:
+            return _NO_LEAD
+        try:
+            return {"ok": True, "published": wire.version_text(await act(lead))}
+        except PropagatorError as error:
+            return {"ok": False, "error": str(error), "hint": error.hint}

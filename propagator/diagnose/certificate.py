@@ -1,0 +1,33 @@
+"""What a certificate says of itself, whoever made it: bounded, and nothing of it is believed."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography import x509
+
+from propagator.core.diagnosis.seen import Certificate
+
+
+def certificate_of(raw: bytes) -> Certificate | None:
+    """Read a certificate (DER); None where it cannot be read."""
+    try:
+        found = x509.load_der_x509_certificate(raw)
+        return Certificate(
+            subject=found.subject.rfc4514_string()[:200],
+            issuer=found.issuer.rfc4514_string()[:200],
+            names=tuple(name[:100] for name in _names(found)[:10]),
+            not_before=found.not_valid_before_utc,
+            not_after=found.not_valid_after_utc,
+            fingerprint=hashlib.sha256(raw).hexdigest(),
+        )
+    except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None  # what can be wrong in a certificate is found as it is read, piece by piece
+
+
+def _names(found: x509.Certificate) -> list[str]:
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names]

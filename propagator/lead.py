@@ -1,0 +1,476 @@
+"""The lead: announce what the store holds, watch the own topics, hear what the shadows hold (DESIGN §2, §3).
+
+`announce` publishes the stored signed bytes of the current version, never a delta. The broker is a forgetful and
+untrusted cache: the record goes out on every connect and on a timer, and what else is found on its topic is repaired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from propagator import accounts, associating, keys, log
+from propagator.bus import full_jitter
+from propagator.core import moment, wire
+from propagator.core.errors import BusError, RefusedError, StoreError, Unreadable
+from propagator.core.pulse import SECOND_LEAD, Pulse
+from propagator.core.signing import open_envelope
+from propagator.core.state import DownlinkState
+from propagator.core.statement import Refusal
+from propagator.core.wire import ATTACH_SUFFIX, PROBE_SUFFIX, Leaf, Request, Topic, Typ
+from propagator.core.word import heartbeats_in
+from propagator.field import Field, Weighed
+from propagator.reports import GARBAGE_PERIOD_S, Heard, Reports, speaks
+from propagator.store import issued, members
+from propagator.tasks import together
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+    from random import Random
+
+    from propagator.associating import Associated
+    from propagator.bus import Bus, Message
+    from propagator.bus import Session as Link
+    from propagator.core.difference import JsonObject
+    from propagator.core.session import Session
+    from propagator.core.version import Version
+    from propagator.core.wire import Upstream
+    from propagator.entering import Offer
+    from propagator.issuing import Issuer
+    from propagator.store import Store, Tx
+    from propagator.store.issued import Issue
+
+RECONNECT_CAP_S: Final = 10.0
+"""The lead is one, and near its broker: no herd to spread over a minute."""
+
+FAILED_TRIES: Final = 3
+"""A broker counts as away after as many tries as a lead does for a shadow (R17)."""
+
+PROBE_PERIOD_S: Final = 1.0
+"""At most one heartbeat in so many seconds is sent because a diagnosis asked for it."""
+
+ANNOUNCE_PERIODS: Final = 10
+"""Heartbeat periods between announcements that nobody asked for."""
+
+
+class Lead:
+    """One downlink, from `run` to its cancellation.
+
+    `welcome` answers what a device with a token says on its attach account: (device, raw bytes, send) -> None.
+    """
+
+    def __init__(  # noqa: PLR0913  what it announces, works with, and is given of time and chance
+        self,
+        store: Store,
+        issuer: Issuer,
+        bus: Bus,
+        session: Session,
+        *,
+        state_dir: Path,
+        now: Callable[[], dt.datetime],
+        rng: Random,
+        heartbeat_s: float,
+        welcome: Callable[[str, bytes, Callable[[bytes], Awaitable[None]]], Awaitable[None]],
+        paused: bool = False,
+        upstream: Callable[[], Upstream | None] = lambda: None,
+        may_raise: Callable[[], bool] = lambda: True,
+        is_relay: bool = False,
+    ) -> None:
+        self._store = store
+        self._issuer = issuer
+        self._keys = issuer.keys
+        self._bus = bus
+        self._pulse = Pulse(issuer.authority, session, heartbeat_s)
+        self._state_dir = state_dir
+        self._now = now
+        self._rng = rng
+        self._heartbeat_s = heartbeat_s
+        self._welcome = welcome
+        self._paused = paused
+        self._upstream = upstream
+        self._field = Field(
+            store,
+            issuer,
+            state_dir,
+            now=now,
+            ask=self._ask_record,
+            may_raise=may_raise,
+            is_relay=is_relay,
+        )
+        self._known: frozenset[str] = frozenset()
+        self._reports = Reports(
+            store,
+            issuer.keys.lead,
+            seq=issuer.keys.seq,
+            now=now,
+            ask=self._ask,
+            session=session,
+            prove=self._prove,
+            trace=self._trace,
+            known=lambda: self._known,
+        )
+        self._lost = False
+        self._repaired_s = self._probed_s = float("-inf")
+        self._traced_s: dict[str, float] = {}
+        self._repair_due = self._probe_due = False
+        self._wake = asyncio.Event()
+        self._issuing = asyncio.Lock()
+        self._link: Link | None = None
+        self._announced: Version | None = None
+        self._failures = 0
+        self._garbage = log.Throttle()
+        self._log = log.get("lead").bind(lead=issuer.keys.lead)
+
+    async def run(self) -> None:
+        """Lead until cancelled: connect, announce, listen, lose, connect again."""
+        while True:
+            try:
+                async with self._bus.connect() as link:
+                    await self._serve(link)
+            except BusError as error:
+                self._failures = self._failures + 1 if self._link is None else 1
+                self._log.warning("lead.connection_lost", kind=error.kind, error=str(error), failures=self._failures)
+            except StoreError as error:  # a full disk, say; the field must not be left alone for good
+                self._failures += 1
+                self._log.warning("lead.store_failed", error=str(error), failures=self._failures)
+            finally:
+                self._link = self._announced = None
+            await asyncio.sleep(full_jitter(self._failures, self._rng, base_s=0.1, cap_s=RECONNECT_CAP_S))
+
+    async def change(self) -> Version | None:
+        """Issue what is pending and publish it. Gives the version that the broker now has; None: not out yet."""
+        issue = await self._issue()
+        link = self._link
+        if issue is None or link is None or not self._announces:
+            return None
+        if issue.version != self._announced:
+            await self._announce(link, issue)
+        return issue.version
+
+    async def ask_field(self) -> JsonObject:
+        """Ask every shadow what it holds of this lead: the highest record, how many hold it, how many answered."""
+        best, agree, answered = await self._field.ask_all()
+        if best is None:
+            return {"found": None, "agree": 0, "answered": answered}
+        registration = None if best.record.registration is None else best.record.registration.document
+        found: JsonObject = {
+            "version": str(best.record.version),
+            "system_id": best.record.system_id,
+            "issued_at": best.record.issued_at,
+            "registration": registration,
+        }
+        return {"found": found, "agree": agree, "answered": answered}
+
+    async def associate(self, wanted: str) -> Version | None:
+        """Take over what the field holds (F07), and publish it. Raises RefusedError if no shadow has sent it."""
+        async with self._issuing:
+            await self._field.associate(wanted)
+        self._lost = False
+        return await self.change()
+
+    async def enter(self, offer: Offer) -> tuple[Associated | Refusal, Version | None]:
+        """Take over what a portal signed, at a lead that lost its record; publish it. Raises as `associate` does."""
+        async with self._issuing:
+            done = await associating.associate(
+                self._store, self._issuer, self._field, self._state_dir, offer, now=self._now
+            )
+        if isinstance(done, Refusal):
+            return done, None
+        self._lost = False
+        return done, await self.change()
+
+    async def weigh(self, raw: bytes) -> Weighed:
+        """Weigh a record of this lead that a person carried here, as if the field had sent it."""
+        weighed = await self._field.weigh(raw)
+        if weighed is Weighed.CHANGED and (link := self._link) is not None:
+            await self._announce_current(link)
+        return weighed
+
+    async def take_over(self) -> Version | None:
+        """Settle which of two leads goes on: this one, above whatever the other issued (F03).
+
+        Raises RefusedError if there is no second lead.
+        """
+        if not self._pulse.second_lead:
+            raise RefusedError("There is no second lead.", hint="propagator status")
+        async with self._issuing, self._store.transaction() as tx:
+            await self._issuer.renew(tx, moment.write(self._now()))
+        above_s = max(self._now().timestamp(), self._pulse.heard_number + 1)
+        session = keys.begin_lead_session(self._state_dir, above_s, self._rng)
+        self._pulse.overrule(session)
+        self._reports.speak_in(session)
+        return await self.change()
+
+    async def carry(self, tx: Tx, at: str) -> None:
+        """Issue what an uplink has just overwritten, in the very transaction of the overwrite (DESIGN §1)."""
+        if self._announces:
+            await self._issuer.carry(tx, at)
+
+    async def clear(self, device: str) -> bool:
+        """End what a revoked shadow left at the broker; False without a connection."""
+        self._reports.forget(device)
+        if (link := self._link) is None:
+            return False
+        for leaf in (Leaf.REPORT, Leaf.PRESENCE):
+            await link.publish(str(self._topic(leaf, device)), b"", retain=True)
+        return True
+
+    async def probe(self, device: str) -> str | None:
+        """Ask a connected shadow to diagnose its way here; gives the nonce of the report to come."""
+        if (link := self._link) is None:
+            return None
+        request = Request(nonce=secrets.token_urlsafe(16), wanted="probe", at=moment.write(self._now()))
+        await link.publish(str(self._topic(Leaf.REQUEST, device)), self._keys.seal(Typ.REQUEST, request))
+        return request.nonce
+
+    @property
+    def roster_changed(self) -> asyncio.Event:
+        """Set whenever what is known of the shadows may have changed; whoever waits for it clears it."""
+        return self._reports.stored
+
+    def live(self) -> JsonObject:
+        """Say how the downlink stands right now, for `status`."""
+        finding = SECOND_LEAD if self._pulse.second_lead else self._field.finding
+        return {"state": self._state, "connected": self._link is not None, "finding": finding}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether this start knows how the downlink stands: the record is out, or held back, or the broker is away."""
+        held_back = self._link is not None and self._state is not DownlinkState.OK
+        return self._announced is not None or held_back or self._failures >= FAILED_TRIES
+
+    # One connection.
+
+    async def _serve(self, link: Link) -> None:
+        await self._forget_who_is_online()
+        self._known = frozenset(accounts.read_beside_keys(self._state_dir))
+        own = (str(self._topic(Leaf.REGISTRATION)), str(self._topic(Leaf.HEARTBEAT)))
+        await link.subscribe(*own, *wire.everything_from_shadows(self._keys.lead))
+        self._link = link
+        self._log.info("lead.connected", address=link.address)
+        await self._catch_up()
+        if self._announced is None:  # what is in force could not be issued; what was issued last still counts
+            await self._announce_current(link)
+        await together(
+            listen=self._listen(link), beat=self._beat(link), keep_reports=self._reports.run(self._heartbeat_s)
+        )
+
+    async def _beat(self, link: Link) -> None:
+        """Send heartbeats and, now and then, the record; repair what was found; ask whoever lags."""
+        beats = 0
+        while True:
+            await self._catch_up()
+            await self._send_heartbeat(link)
+            if beats and beats % ANNOUNCE_PERIODS == 0:
+                await self._announce_current(link)
+            await self._ask_laggards()
+            beats += 1
+            next_s = self._time() + self._heartbeat_s
+            while self._time() < next_s:
+                self._wake.clear()
+                repair_s = self._repaired_s + self._heartbeat_s if self._repair_due else next_s
+                probe_s = self._probed_s + PROBE_PERIOD_S if self._probe_due else next_s
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(next_s, repair_s, probe_s)):
+                        await self._wake.wait()
+                await self._repair(link)
+                await self._answer_probes(link)
+
+    async def _forget_who_is_online(self) -> None:
+        """Take nobody for connected before it was heard on this connection."""
+        try:
+            async with self._store.transaction() as tx:
+                await members.all_offline(tx)
+        except StoreError as error:  # a full disk must not silence the lead
+            self._log.warning("lead.store_failed", error=str(error))
+
+    async def _catch_up(self) -> None:
+        """Issue what a command wrote and did not live to tell of."""
+        try:
+            await self.change()
+        except StoreError as error:
+            self._log.warning("lead.store_failed", error=str(error))
+
+    async def _listen(self, link: Link) -> None:
+        async for message in link.messages():
+            try:
+                await self._take(link, message)
+            except StoreError as error:
+                self._log.warning("lead.store_failed", error=str(error))
+
+    async def _take(self, link: Link, message: Message) -> None:
+        topic = wire.parse_topic(message.topic)
+        if topic is None or topic.lead != self._keys.lead:
+            return
+        match topic.leaf:
+            case Leaf.REGISTRATION:
+                overwritten = message.retained and self._announced is not None
+                await self._watch_record(link, message.payload, overwritten=overwritten)
+            case Leaf.HEARTBEAT:
+                self._watch_heartbeat(message.payload)
+            case Leaf.PRESENCE if topic.account is not None and topic.account.endswith(PROBE_SUFFIX):
+                await self._hear_probe(topic.account.removesuffix(PROBE_SUFFIX), message.payload)
+            case Leaf.REPORT | Leaf.PRESENCE if topic.account is not None:
+                await self._reports.hear(Heard(topic.account, topic.leaf, message.payload, message.retained))
+            case Leaf.ANSWER if topic.account is not None and topic.account.endswith(ATTACH_SUFFIX):
+                await self._answer_device(link, topic.account, message.payload)
+            case Leaf.ANSWER if topic.account is not None:
+                await self._take_answer(link, topic.account, message.payload)
+            case _:
+                pass  # requests are our own words
+
+    async def _answer_device(self, link: Link, account: str, raw: bytes) -> None:
+        request = str(self._topic(Leaf.REQUEST, account))
+
+        async def send(reply: bytes) -> None:
+            await link.publish(request, reply)
+
+        await self._welcome(account.removesuffix(ATTACH_SUFFIX), raw, send)
+
+    async def _hear_probe(self, device: str, raw: bytes) -> None:
+        """A shadow's diagnosis asks for a sign of life: a heartbeat, once a second at most for all that ask."""
+        async with self._store.reading() as tx:
+            member = await members.member(tx, device)
+        envelope = open_envelope(raw)
+        if member is None or isinstance(envelope, Unreadable):
+            return
+        if speaks(envelope, Typ.PRESENCE, self._keys.lead, member):
+            self._probe_due = True
+            self._wake.set()
+
+    # The record.
+
+    async def _issue(self) -> Issue | None:
+        """Give the current version, issued now if something is pending. While paused nothing is issued."""
+        async with self._issuing:
+            if not self._announces:
+                return await self._current()
+            issue, is_new = await self._issuer.issue(self._store, moment.write(self._now()))
+            self._lost = issue is None
+            if is_new and issue is not None:
+                self._log.info("lead.record_issued", version=str(issue.version))
+            return issue
+
+    async def _announce(self, link: Link, issue: Issue) -> None:
+        await link.publish(str(self._topic(Leaf.REGISTRATION)), issue.raw, retain=True)
+        self._announced = issue.version
+        self._log.info("lead.record_announced", version=str(issue.version))
+
+    async def _announce_current(self, link: Link) -> None:
+        issue = await self._current()
+        if issue is not None and self._announces:
+            await self._announce(link, issue)
+
+    async def _watch_record(self, link: Link, raw: bytes, *, overwritten: bool) -> None:
+        """Compare what lies on our record's topic with what we issued: evidence, or to be repaired (DESIGN §2).
+
+        `overwritten`: it lay there before we announced ours on this connection.
+        """
+        issue = await self._current()
+        if issue is not None and raw == issue.raw:
+            return
+        weighed = await self._field.weigh(raw) if self._announces else Weighed.NOTHING
+        if weighed is Weighed.CHANGED:
+            await self._announce_current(link)
+        elif weighed is Weighed.NOTHING and issue is not None and not overwritten:
+            self._repair_due = True
+            self._wake.set()
+
+    async def _take_answer(self, link: Link, device: str, raw: bytes) -> None:
+        for heartbeat in heartbeats_in(open_envelope(raw)):
+            self._watch_heartbeat(heartbeat.encode())
+        if self._announces and await self._field.take_answer(device, raw) is Weighed.CHANGED:
+            await self._announce_current(link)
+        await self._reports.ask(device, self._heartbeat_s)
+
+    async def _prove(self, device: str) -> None:
+        await self._field.want(device, self._heartbeat_s)
+
+    async def _trace(self, device: str) -> None:
+        """Ask a shadow for what it heard under our name elsewhere, at most once a heartbeat period."""
+        if self._time() - self._traced_s.get(device, float("-inf")) >= self._heartbeat_s:
+            self._traced_s[device] = self._time()
+            await self._request(device, Request(nonce=secrets.token_urlsafe(16), wanted="heartbeats"))
+
+    async def _repair(self, link: Link) -> None:
+        """Publish our record over what does not belong there, at most once a heartbeat period."""
+        if self._repair_due and self._time() - self._repaired_s >= self._heartbeat_s:
+            self._repair_due, self._repaired_s = False, self._time()
+            self._log.warning("lead.topic_repaired")
+            await self._announce_current(link)
+
+    # Signs of life.
+
+    async def _answer_probes(self, link: Link) -> None:
+        if self._probe_due and self._time() - self._probed_s >= PROBE_PERIOD_S:
+            self._probe_due, self._probed_s = False, self._time()
+            await self._send_heartbeat(link)
+
+    async def _send_heartbeat(self, link: Link) -> None:
+        issue = await self._current()
+        version, content = (None, None) if issue is None else (issue.version, issue.hash)
+        heartbeat = self._pulse.beat(version, content, self._upstream())
+        await link.publish(str(self._topic(Leaf.HEARTBEAT)), self._keys.seal(Typ.HEARTBEAT, heartbeat))
+
+    def _watch_heartbeat(self, raw: bytes) -> None:
+        envelope = open_envelope(raw)
+        if isinstance(envelope, Unreadable):
+            if count := self._garbage.counted(Leaf.HEARTBEAT, GARBAGE_PERIOD_S, asyncio.get_running_loop().time()):
+                self._log.warning("lead.message_ignored", leaf=Leaf.HEARTBEAT, why=envelope.detail, count=count)
+            return
+        if self._pulse.hear(envelope):
+            self._log.warning("lead.second_lead_found")
+
+    async def _ask(self, device: str, nonce: str) -> None:
+        if (link := self._link) is not None:
+            async with self._store.reading() as tx:
+                member = await members.member(tx, device)
+            membership = None if member is None else member.membership or None
+            request = Request(nonce=nonce, wanted="report", membership=membership)
+            await link.publish(str(self._topic(Leaf.REQUEST, device)), self._keys.seal(Typ.REQUEST, request))
+
+    async def _ask_record(self, device: str, nonce: str) -> None:
+        await self._request(device, Request(nonce=nonce, wanted="record"))
+
+    async def _request(self, device: str, request: Request) -> None:
+        if (link := self._link) is not None:
+            await link.publish(str(self._topic(Leaf.REQUEST, device)), self._keys.seal(Typ.REQUEST, request))
+
+    async def _ask_laggards(self) -> None:
+        """Ask every connected shadow whose last word is not fresh or not the current version, and who is owed it."""
+        issue = await self._current()
+        async with self._store.reading() as tx:
+            listed = await members.members(tx)
+        for member in listed:
+            floor = None if member.report is None else member.report.get("floor")
+            reached = floor.get("version") if isinstance(floor, dict) else None
+            current = None if issue is None else str(issue.version)
+            lags = not member.seen.confirmed or reached != current or member.told_seq < self._keys.seq
+            if (member.online and lags) or self._reports.is_owed(member.id):
+                await self._reports.ask(member.id, self._heartbeat_s)
+
+    async def _current(self) -> Issue | None:
+        async with self._store.reading() as tx:
+            return await issued.current(tx)
+
+    @property
+    def _announces(self) -> bool:
+        return not self._paused and not self._pulse.second_lead
+
+    @property
+    def _state(self) -> DownlinkState:
+        if self._pulse.second_lead:
+            return DownlinkState.SECOND_LEAD
+        if self._lost:
+            return DownlinkState.LOST
+        return DownlinkState.PAUSED if self._paused else DownlinkState.OK
+
+    def _topic(self, leaf: Leaf, account: str | None = None) -> Topic:
+        return Topic(self._keys.lead, leaf, account)
+
+    def _time(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,1 @@
+"""How the portal's tables came to be: one revision a file in `versions`, run by `propagator.portal.migrating`."""

@@ -1,0 +1,212 @@
+"""Programs that stand where the lead, a name server or a device on the way should: each spoils one thing.
+
+    stand_ins.py NAME PORT [more…]
+
+Says "ready" when it stands, and goes on until its lab ends. Standard library alone: it starts in no time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+Conversation: TypeAlias = Callable[[socket.socket], None]
+
+_DNS_ANSWER_S: Final = 3.0
+_NOERROR, _SERVFAIL, _NXDOMAIN = 0, 2, 3
+_A, _AAAA = 1, 28
+
+
+def main() -> None:
+    name, port, *more = sys.argv[1:]
+    _STAND_INS[name](int(port), *more)
+
+
+# On TCP.
+
+
+def door(port: int) -> None:
+    """Another service of the host, as sshd is one: what a probe takes for comparison."""
+    accept(port, lambda peer: peer.sendall(b"SSH-2.0-lab\r\n"))
+
+
+def tarpit(port: int) -> None:
+    """Take every connection, and say nothing for ever."""
+    accept(port, lambda _: time.sleep(3600))
+
+
+def closing(port: int) -> None:
+    """Take what comes, and hang up."""
+    accept(port, swallow)
+
+
+def http(port: int) -> None:
+    """Answer in HTTP, whatever was asked."""
+
+    def answer(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 400 Bad Request\r\nServer: lab\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    accept(port, answer)
+
+
+def full(port: int) -> None:
+    """Listen, accept nobody, and have a full queue already."""
+    server = listener(port, backlog=1)
+    waiting = []
+    for _ in range(4):  # a backlog of 1 takes two; the third stays in doubt, and so does what comes after it
+        peer = socket.socket(server.family)
+        peer.setblocking(False)  # noqa: FBT003
+        with contextlib.suppress(BlockingIOError):
+            peer.connect(("::1", port))
+        waiting.append(peer)
+    time.sleep(0.2)
+    ready()
+    threading.Event().wait()
+
+
+def tls_mute(port: int, certificate: str, key: str) -> None:
+    """Finish the TLS handshake, read, and never answer."""
+
+    def swallow_all(peer: socket.socket) -> None:
+        while peer.recv(65536):
+            pass
+
+    accept(port, over_tls(swallow_all, certificate, key))
+
+
+def mqtt(port: int, certificate: str, key: str, suback: str) -> None:
+    """Answer CONNECT with yes and every SUBSCRIBE with this reason code; there is nothing on any topic."""
+    accept(port, over_tls(lambda peer: speak_mqtt(peer, int(suback)), certificate, key))
+
+
+def speak_mqtt(peer: socket.socket, suback: int) -> None:
+    """Speak as much MQTT as a probe asks for, in 3.1.1 and 5 (whose answers carry properties: none)."""
+    properties = b""
+    while kind := peer.recv(1):
+        size = shift = 0
+        while True:
+            digit = peer.recv(1)[0]
+            size |= (digit & 127) << shift
+            shift += 7
+            if digit < 128:
+                break
+        body = b""
+        while len(body) < size:
+            body += peer.recv(size - len(body))
+        match kind[0] >> 4:
+            case 1:
+                properties = b"\0" if body[6] == 5 else b""
+                peer.sendall(bytes([0x20, 2 + len(properties), 0, 0]) + properties)
+            case 8:
+                peer.sendall(bytes([0x90, 3 + len(properties)]) + body[:2] + properties + bytes([suback]))
+            case 12:
+                peer.sendall(b"\xd0\x00")
+            case _:  # DISCONNECT, or what no probe says
+                return
+
+
+def over_tls(
+    conversation: Callable[[socket.socket], None], certificate: str, key: str
+) -> Callable[[socket.socket], None]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def secured(peer: socket.socket) -> None:
+        with context.wrap_socket(peer, server_side=True) as secure:
+            conversation(secure)
+
+    return secured
+
+
+def tls(port: int, certificate: str, key: str) -> None:
+    """Show a certificate, then hang up."""
+    accept(port, over_tls(swallow, certificate, key))
+
+
+def accept(port: int, conversation: Conversation) -> None:
+    """Hold this conversation with everybody."""
+
+    def converse(peer: socket.socket) -> None:
+        with peer, contextlib.suppress(OSError):
+            conversation(peer)
+
+    server = listener(port)
+    ready()
+    while True:
+        peer, _ = server.accept()
+        threading.Thread(target=converse, args=(peer,), daemon=True).start()
+
+
+def listener(port: int, backlog: int = 64) -> socket.socket:
+    """Listen on every address."""
+    server = socket.socket(socket.AF_INET6)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    server.bind(("::", port))
+    server.listen(backlog)
+    return server
+
+
+# On UDP.
+
+
+def dns(port: int, mode: str, *addresses: str) -> None:
+    """Be a name server in one of its moods; `addresses` are what every name means, IPv4 and IPv6."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("", port))
+    ready()
+    while True:
+        query, peer = server.recvfrom(512)
+        if mode == "slow":
+            threading.Timer(_DNS_ANSWER_S, server.sendto, (dns_answer(query, mode, addresses), peer)).start()
+        elif mode != "mute":
+            server.sendto(dns_answer(query, mode, addresses), peer)
+
+
+def dns_answer(query: bytes, mode: str, addresses: tuple[str, ...]) -> bytes:
+    """Answer a question (RFC 1035 §4): the same question, and an A or AAAA record for each address of its type."""
+    end = query.index(b"\0", 12) + 5
+    kind = int.from_bytes(query[end - 4 : end - 2], "big")
+    wanted = {_A: ".", _AAAA: ":"}.get(kind, "?")
+    family = socket.AF_INET if kind == _A else socket.AF_INET6
+    found = [socket.inet_pton(family, address) for address in addresses if wanted in address]
+    answers = [] if mode in {"servfail", "nx", "nodata"} else found
+    code = {"servfail": _SERVFAIL, "nx": _NXDOMAIN}.get(mode, _NOERROR)
+    head = query[:2] + (0x8180 | code).to_bytes(2, "big") + b"\0\1" + len(answers).to_bytes(2, "big") + bytes(4)
+    records = [
+        b"\xc0\x0c" + kind.to_bytes(2, "big") + b"\0\1\0\0\0\5" + len(one).to_bytes(2, "big") + one for one in answers
+    ]
+    return head + query[12:end] + b"".join(records)
+
+
+def ready() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
+def swallow(peer: socket.socket) -> None:
+    """Read what comes first."""
+    peer.recv(65536)
+
+
+_STAND_INS: Final[dict[str, Callable[..., None]]] = {
+    "door": door,
+    "tarpit": tarpit,
+    "closing": closing,
+    "http": http,
+    "full": full,
+    "tls": tls,
+    "tls-mute": tls_mute,
+    "mqtt": mqtt,
+    "dns": dns,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The command `propagator portal`, as a process: it starts, says where, and ends; or says why it does not start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from propagator import certificates
+from tests.portal.world import PASSWORD
+from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.portal.postgres import Postgres
+
+COMMAND = os.environ.get("PROPAGATOR_COMMAND") or str(Path(sys.executable).with_name("propagator"))
+ENDED_S = 5
+"""It ends within two seconds; the rest is for a machine that is busy with other tests."""
+
+PERSON = {"email": "ada@people.example", "name": "Ada", "company": "Estates", "password": PASSWORD, "again": PASSWORD}
+
+
+class Running:
+    """A portal that runs. `said` is what it printed until it served."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process, self.url, self.said = process, url, ""
+
+    def wait_until_it_serves(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+            if line.startswith("It signs with"):
+                return
+        raise AssertionError(self.said)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Ask it to end; give how long that took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(20)
+        return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def running(data_dir: Path, *words: str, scheme: str = "http") -> Iterator[Running]:
+    port = free_port()
+    command = [COMMAND, "portal", "--data-dir", str(data_dir), "--listen", f"127.0.0.1:{port}", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        portal = Running(process, f"{scheme}://127.0.0.1:{port}")
+        portal.wait_until_it_serves()
+        yield portal
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _refused(*words: str | Path) -> tuple[int, str]:
+    ended = subprocess.run(
+        [COMMAND, "portal", *map(str, words)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in ended.stderr
+    assert re.search(r"(?m)^Try: ", ended.stderr), ended.stderr
+    return ended.returncode, ended.stderr
+
+
+def test_it_starts_makes_its_administrator_by_a_link_and_ends_in_time(tmp_path: Path) -> None:
+    data, link_file = tmp_path / "portal", tmp_path / "link"
+    with running(data, "--admin-link-file", str(link_file)) as portal:
+        link = link_file.read_text().strip()
+        assert link.startswith(f"{portal.url}/setup/")
+        assert link_file.stat().st_mode & 0o777 == 0o600
+        assert (data / "portal.key").stat().st_mode & 0o777 == 0o600
+        assert (data / "portal.db").stat().st_mode & 0o077 == 0
+        about = httpx.get(f"{portal.url}/api/portal").json()
+        assert about["thumbprint"] in portal.said
+        made = httpx.post(link, data=PERSON, headers={"Origin": portal.url})
+        assert made.status_code == 303
+        with httpx.Client() as browser, browser.stream("GET", f"{portal.url}/"):  # a connection that is kept
+            assert portal.stop() < ENDED_S
+        assert portal.process.returncode == 0
+    with running(data, "--admin-link-file", str(link_file)) as again:
+        assert not link_file.exists(), "there is an administrator"
+        assert httpx.get(f"{again.url}/api/portal").json()["thumbprint"] == about["thumbprint"]
+        assert again.stop(signal.SIGINT) < ENDED_S
+        assert again.process.returncode == 0
+
+
+def test_each_start_without_an_administrator_makes_a_new_link(tmp_path: Path) -> None:
+    links = []
+    for _ in range(2):
+        with running(tmp_path / "portal") as portal:
+            portal.said += portal.process.stderr.readline() if portal.process.stderr else ""
+            links += re.findall(r"/setup/(\S+)", portal.said)
+            if len(links) == 2:
+                assert httpx.get(f"{portal.url}/setup/{links[0]}").status_code == 404
+                assert httpx.get(f"{portal.url}/setup/{links[1]}").status_code == 200
+    assert len(set(links)) == 2
+
+
+def test_it_serves_https_with_a_certificate(tmp_path: Path) -> None:
+    authority = certificates.make_authority("portal")
+    pair = certificates.make_server_certificate(authority, ("127.0.0.1", "localhost"))
+    files = {"ca.pem": authority.cert_pem, "chain.pem": pair.cert_pem, "key.pem": pair.key_pem}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
+    tls = ("--tls-cert", str(tmp_path / "chain.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    with running(tmp_path / "portal", *tls, scheme="https") as portal:
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        answer = httpx.get(f"{portal.url}/api/health", verify=trusting)
+        assert (answer.status_code, "strict-transport-security" in answer.headers) == (200, True)
+        assert portal.stop() < ENDED_S
+    other = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "key.pem").write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    code, said = _refused("--data-dir", tmp_path / "portal", *tls)
+    assert (code, "certificate with its key" in said) == (2, True)
+    (tmp_path / "key.pem").chmod(0o644)
+    code, said = _refused("--data-dir", tmp_path / "portal", *tls)
+    assert (code, "chmod 600" in said) == (2, True)
+
+
+def test_it_runs_on_postgresql(tmp_path: Path, postgres_server: Postgres) -> None:
+    url = postgres_server.database()
+    with running(tmp_path / "portal", "--database", url) as portal:
+        assert httpx.get(f"{portal.url}/api/health").status_code == 200
+        assert not (tmp_path / "portal" / "portal.db").exists()
+        assert portal.stop() < ENDED_S
+    code, said = _refused("--data-dir", tmp_path / "portal", "--database", url.rpartition("/")[0] + "/nothing")
+    assert (code, "nothing" in said) == (3, True)
+    code, said = _refused("--data-dir", tmp_path / "portal", "--database", "postgresql://a:secret@127.0.0.1:1/x")
+    assert (code, "secret" in said) == (3, False)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701])
+def test_a_data_directory_that_others_may_look_into_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "portal").mkdir(mode=mode)
+    (tmp_path / "portal").chmod(mode)
+    code, said = _refused("--data-dir", tmp_path / "portal")
+    assert (code, "chmod 700" in said) == (2, True)
+
+
+def test_a_key_that_others_may_read_or_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "portal"
+    data.mkdir(mode=0o700)
+    (data / "portal.key").write_text("no key")
+    (data / "portal.key").chmod(0o600)
+    code, said = _refused("--data-dir", data)
+    assert (code, "damaged" in said) == (2, True)
+    (data / "portal.key").chmod(0o640)
+    code, said = _refused("--data-dir", data)
+    assert (code, "chmod 600" in said) == (2, True)
+
+
+def test_one_process_holds_a_data_directory_and_a_port(tmp_path: Path) -> None:
+    with running(tmp_path / "portal") as portal:
+        code, said = _refused("--data-dir", tmp_path / "portal", "--listen", f"127.0.0.1:{free_port()}")
+        assert (code, "Another portal" in said) == (1, True)
+        code, said = _refused("--data-dir", tmp_path / "other", "--listen", portal.url.removeprefix("http://"))
+        assert (code, "in use" in said) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--listen", "nowhere"), "listen"),
+        (("--listen", "no-such-host.invalid:8080"), "no address of this machine"),
+        (("--public-url", "ftp://x"), "public_url"),
+        (("--smtp", "127.0.0.1:25"), "mail.sender"),
+        (("--tls-cert", "/nothing.pem"), "tls.key"),
+        (("--config", "/nothing.toml"), "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_the_command_is_told(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    code, said = _refused("--data-dir", tmp_path / "portal", *words)
+    assert (code, told in said) == (2, True), said
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "portal").write_text("")
+    code, said = _refused("--data-dir", tmp_path / "portal")
+    assert (code, "no directory" in said) == (2, True)

@@ -1,0 +1,132 @@
+"""The people of a site after the last fault: they do what `propagator status` tells them to try, and nothing else.
+
+A lead that lost its record is associated from the field, one of two leads takes over, a server whose token or key no
+longer counts gets a new one. What a finding names as its remedy has to help, or the world does not end whole.
+
+One thing they do is told by no status, a known gap: they restart a lead whose heartbeats its shadows take for old ones,
+because a copy of it, gone meanwhile, had begun a higher session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from propagator import keys, settings
+from propagator.core.errors import PropagatorError
+from propagator.core.state import DownlinkState, Reason, State
+from tests.unit.builders import registered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from propagator.core.difference import JsonObject
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import World
+
+PATIENCE: Final = 4
+"""How often people look before they give the field up, or believe that something does not heal by itself."""
+
+RESTART_S: Final = 150.0
+"""How long a restarted lead has for being heard by every shadow."""
+
+_ROTATES: Final = frozenset({Reason.REVOKED_KEY, Reason.ROLLBACK, Reason.FORK})
+"""What shadows say of a lead whose signing key, or whose versions, are those of an old backup."""
+
+
+class People:
+    """The people of one world. `say` is told what they do."""
+
+    def __init__(self, world: World, say: Callable[[str], None]) -> None:
+        self._world = world
+        self._say = say
+        self._seen: dict[tuple[str, str], int] = {}
+        self._restarted_s: dict[str, float] = {}
+
+    async def tend(self) -> None:
+        """Look at every server once, and do what its status asks for."""
+        for machine in list(self._world.machines.values()):
+            if not machine.is_up:
+                machine.start()
+        for lead in [self._world.machines[name] for name in self._world.layout.leads]:
+            await self._look_at_lead(lead)
+        for name, lead_name in self._world.following.items():
+            if lead_name is not None:
+                await self._look_at_link(self._world.machines[name], self._world.machines[lead_name])
+
+    async def _look_at_lead(self, lead: Machine) -> None:
+        live = (await lead.ask("live") or {}).get("downlink")
+        if not isinstance(live, dict):
+            return
+        finding = live.get("finding")
+        code = finding.get("code") if isinstance(finding, dict) else None
+        if live["state"] == DownlinkState.SECOND_LEAD or code == "SECOND_LEAD":
+            await self._try(lead, "take-over")
+        elif live["state"] == DownlinkState.LOST or code == "FIELD_HOLDS_ANOTHER_LIFE":
+            await self._associate(lead)
+        elif code == "VERSION_EXHAUSTED":
+            await self._rotate(lead)
+
+    async def _associate(self, lead: Machine) -> None:
+        found = (await lead.ask("ask-field") or {}).get("found")
+        if isinstance(found, dict):
+            await self._try(lead, "associate", version=str(found["version"]))
+        elif self._lasts(lead.name, "nothing in the field"):
+            self._say(f"people register at {lead.name}: the field holds nothing")
+            with contextlib.suppress(PropagatorError):
+                await lead.register(registered(f"again at {lead.id}"))
+
+    async def _look_at_link(self, shadow: Machine, lead: Machine) -> None:
+        if await self._must_attach(shadow, lead):
+            self._say(f"people attach {shadow.name} to {lead.name} again")
+            try:
+                await self._world.attach(shadow.id, lead.id)
+            except PropagatorError as error:
+                self._say(f"  {error}")
+            return
+        live = (await shadow.ask("live") or {}).get("uplink")
+        refusal = live.get("refusal") if isinstance(live, dict) else None
+        said = Reason(str(refusal["reason"])) if isinstance(refusal, dict) else None
+        healthy = not isinstance(live, dict) or live["state"] in {
+            State.IN_SYNC,
+            State.WITHDRAWN,
+            State.LEAD_UNREGISTERED,
+        }
+        if isinstance(live, dict) and live["state"] == State.STALE:
+            await self._restart(lead, shadow)
+        elif said in _ROTATES and not healthy and self._lasts(shadow.name, f"{said} by {lead.name}"):
+            await self._rotate(lead)
+
+    async def _restart(self, lead: Machine, shadow: Machine) -> None:
+        """Restart a lead, and then give it time: its next heartbeat comes after a period."""
+        last_s, now_s = self._restarted_s.get(lead.name, 0.0), self._world.clock_s()
+        if now_s - last_s >= RESTART_S and self._lasts(shadow.name, "stale"):
+            self._restarted_s[lead.name] = now_s
+            self._say(f"people restart {lead.name}: {shadow.name} takes its heartbeats for old ones")
+            await lead.stop()
+            lead.start()
+
+    async def _must_attach(self, shadow: Machine, lead: Machine) -> bool:
+        """Whether the link's files are gone, or are for long those of another time than what the lead knows.
+
+        A lead that lost its database right after `rotate` may know no shadow again: no older membership counts.
+        """
+        wanted = settings.load_uplink(shadow.directory / settings.UPLINK_FILE)
+        if wanted is None or (wanted.lead, wanted.lead_key) != (lead.id, keys.load_lead_keys(lead.directory).identity):
+            return True
+        key = keys.load_credentials(wanted.credential_file).key.thumbprint
+        known = await lead.knows(shadow.id)
+        return (known is None or known.key != key) and self._lasts(shadow.name, f"unknown to {lead.name}")
+
+    async def _rotate(self, lead: Machine) -> None:
+        self._say(f"people rotate the key of {lead.name}")
+        await lead.rotate()
+
+    async def _try(self, machine: Machine, op: str, **asked: str) -> None:
+        came: JsonObject | None = await machine.ask(op, **asked)
+        self._say(f"people try {op} at {machine.name}: {came}")
+
+    def _lasts(self, name: str, what: str) -> bool:
+        """Say whether this was seen often enough to be believed."""
+        self._seen[name, what] = seen = self._seen.get((name, what), 0) + 1
+        return seen % PATIENCE == 0

@@ -1,0 +1,171 @@
+"""What makes a run the same as the last one of its seed, byte for byte.
+
+Chance comes from the seed (keys, serials, nonces, epochs, System IDs), time from the loop, SQLite works without threads
+(`disk`), and sets of tasks keep an order. What stays outside: PYTHONHASHSEED, which a program can only set for another
+one; `run.py` begins every process with 0. Pure work that many shadows do on the same bytes is done once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import logging
+import random
+import secrets
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final
+from unittest.mock import patch
+
+import aiosqlite
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from propagator import answers, attach, certificates, control, hosting, keys, leading, shadowing
+from propagator.core import signing
+from propagator.core.signing import PrivateKey
+from tests.simulation import disk, process
+from tests.virtual_time import START_S, VirtualLoop, running_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, MutableMapping
+    from typing import Any, NoReturn
+
+    from propagator.control import Answer
+    from tests.simulation.network import Network
+
+_CACHED: Final = 4096
+"""Documents whose signatures are remembered: what one run says in some minutes."""
+
+
+class _Task(asyncio.Task):  # type: ignore[type-arg]
+    """A task that hashes to its number: a TaskGroup ends its tasks in the order of a set."""
+
+    count = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        _Task.count += 1
+        self._number = _Task.count
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+def new_loop() -> VirtualLoop:
+    """Make a loop in virtual time whose tasks are numbered."""
+    loop = VirtualLoop()
+    _Task.count = 0
+    loop.set_task_factory(_numbered)  # type: ignore[arg-type]
+    return loop
+
+
+def _numbered(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any) -> _Task:
+    return _Task(work, loop=loop, **options)
+
+
+@contextmanager
+def pinned(seed: int, network: Network, tell: Callable[[str], None] | None) -> Iterator[None]:
+    """Let the product run over this network, by this seed; `tell` is given what it logs."""
+    chance = random.Random(f"{seed}/chance")
+    with ExitStack() as stack:
+        for target, name, value in (
+            (secrets, "token_bytes", lambda count=32: chance.randbytes(count)),
+            (secrets, "choice", chance.choice),
+            (random, "SystemRandom", lambda: random.Random(chance.getrandbits(64))),
+            (PrivateKey, "generate", lambda: _key(chance.randbytes(32))),
+            (certificates, "make_authority", _authority),
+            (keys, "write_server_certificate", lambda *_: None),
+            (aiosqlite, "connect", disk.connect),
+            (control, "serve", _serve),
+            (leading, "MqttBus", network.bus),
+            (shadowing, "MqttBus", network.bus),
+            (attach, "MqttBus", network.bus),
+            (hosting, "EmbeddedBroker", network.embedded),
+        ):
+            stack.enter_context(patch.object(target, name, value))
+        for name in ("_diagnose", "_draw"):
+            if hasattr(answers.Answers, name):
+                stack.enter_context(patch.object(answers.Answers, name, _look_at_nothing))
+        _remember(stack)
+        stack.enter_context(_logging(tell))
+        stack.enter_context(_no_collector())
+        yield
+
+
+@contextmanager
+def _logging(tell: Callable[[str], None] | None) -> Iterator[None]:
+    """Tell what the product logs, with the machine and the virtual time; or nothing."""
+    configured = structlog.get_config()
+    level = logging.CRITICAL if tell is None else logging.INFO
+
+    def render(_logger: object, _level: str, event: MutableMapping[str, Any]) -> str:
+        at_s, what = running_loop().time() - START_S, event.pop("event")
+        event.pop("logger_name", None)
+        rest = " ".join(f"{key}={value}" for key, value in event.items())
+        return f"{at_s:9.2f} s              {process.current().machine:<8} {what} {rest}"
+
+    class Sink:
+        def msg(self, line: str) -> None:
+            if tell is not None:
+                tell(line)
+
+        info = warning = error = exception = msg
+
+    structlog.configure(
+        processors=[render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: Sink(),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**configured)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Collect no garbage at moments of its own choosing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+async def _look_at_nothing(*_: object) -> dict[str, object]:
+    """Stand in for the diagnosis, which looks at the real network of this machine."""
+    return {"code": "NOT_LOOKED_AT", "title": "The simulation has no network to look at", "confidence": "possible"}
+
+
+async def _serve(_state_dir: object, answers: Mapping[str, Answer], **_: object) -> NoReturn:
+    """Stand in for the control socket: commands call the same answers."""
+    process.current().answers = dict(answers)
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError
+
+
+def _key(seed: bytes) -> PrivateKey:
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    return PrivateKey.from_pem(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+@functools.cache
+def _authority(lead: str, make: Any = certificates.make_authority) -> certificates.KeyPair:
+    """Make a CA once: TLS is no part of the simulation, tokens carry its certificate all the same."""
+    return make(lead)  # type: ignore[no-any-return]
+
+
+def _remember(stack: ExitStack) -> None:
+    """Open and follow each signed document once: the functions are pure."""
+    for name in ("open_envelope", "authority"):
+        original = getattr(signing, name)
+        remembered = functools.lru_cache(_CACHED)(original)
+        for module in list(sys.modules.values()):
+            if getattr(module, "__name__", "").startswith("propagator") and vars(module).get(name) is original:
+                stack.enter_context(patch.object(module, name, remembered))
