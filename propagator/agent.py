@@ -73,14 +73,14 @@ class Agent:
         self._shadowing = Shadowing(wanted, store, diagnosis, now=now, rng=rng)
         change = self._leading.change
         self._portal = renewal.watch(store, wanted.state_dir, wanted.portal, change=change, now=now, rng=rng)
-        self._answers = Answers(self._leading, self._shadowing, diagnosis, self._portal)
+        self._answers = Answers(wanted.state_dir, self._leading, self._shadowing, diagnosis, self._portal)
         self._log = log.get("agent")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; then every link says goodbye."""
         server = await self._begin()
         work = {
-            "control": self._answers.serve(self._state_dir),
+            "control": self._answers.serve(),
             "uplink": self._shadowing.run(server, self._leading),
             "notify": self._notifier.keep(self._standing),
             "portal": self._portal.run(),

@@ -39,7 +39,11 @@ _NO_LEAD: Final[JsonObject] = {"ok": False, "error": "This server is no lead."}
 class Answers:
     """The answers of one agent."""
 
-    def __init__(self, leading: Leading, shadowing: Shadowing, diagnosis: LeadDiagnosis, portal: Watch) -> None:
+    def __init__(
+        self, state_dir: Path, leading: Leading, shadowing: Shadowing, diagnosis: LeadDiagnosis, portal: Watch
+    ) -> None:
+        self._state_dir = state_dir
+        self._owner_uid = state_dir.stat().st_uid
         self._leading = leading
         self._shadowing = shadowing
         self._diagnosis = diagnosis
@@ -47,7 +51,7 @@ class Answers:
         self._diagnosing = asyncio.Lock()
         self._log = log.get("agent")
 
-    async def serve(self, state_dir: Path) -> None:
+    async def serve(self) -> None:
         """Answer until cancelled. Raises StateError if the socket cannot be made."""
         by_op = {
             "live": self._live,
@@ -60,7 +64,7 @@ class Answers:
             "evidence": self._evidence,
             "probe": self._probe,
         }
-        await control.serve(state_dir, by_op, owner_uid=state_dir.stat().st_uid, open_ops=_OPEN)
+        await control.serve(self._state_dir, by_op, owner_uid=self._owner_uid, open_ops=_OPEN)
 
     async def _live(self, asked: JsonObject) -> JsonObject:
         return {"ok": True, "uplink": self._shadowing.live(), "downlink": self._leading.live(asked.get("whence"))}

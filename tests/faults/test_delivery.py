@@ -16,8 +16,8 @@ def name_of(server: Server) -> str:
 
 
 def is_connected(shadow: Server) -> bool:
-    live = shadow.live()
-    return live is not None and bool(live["uplink"]["connected"])
+    uplink = (shadow.live() or {}).get("uplink")  # none while the agent begins
+    return uplink is not None and bool(uplink["connected"])
 
 
 def test_f24_a_shadow_that_is_killed_between_the_acknowledgement_and_the_commit_holds_the_record_in_the_end(

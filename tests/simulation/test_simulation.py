@@ -14,7 +14,7 @@ from propagator.core.decide import Keep, Overwrite
 from propagator.core.errors import Unreadable
 from propagator.core.record import Record, read
 from propagator.reports import Reports
-from propagator.store import held
+from propagator.store import history
 from tests.simulation import faults, many
 from tests.simulation.run import run
 
@@ -92,7 +92,7 @@ async def _never_ask(_reports: Reports, _device: str, _period_s: float) -> None:
         pytest.param(reconcile, "decide", _anything_goes, id="old records are taken over"),
         pytest.param(reconcile, "decide", _anybody_may, id="records of anybody are taken over"),
         pytest.param(reconcile, "decide", _kept, id="higher records are not taken over"),
-        pytest.param(held, "_add_history", _no_history, id="history is not written"),
+        pytest.param(history, "add", _no_history, id="history is not written"),
         pytest.param(Reports, "ask", _never_ask, id="doubted shadows are not asked"),
     ],
 )
