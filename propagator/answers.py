@@ -14,7 +14,7 @@ from propagator.core import wire
 from propagator.core.errors import BusError, PropagatorError
 from propagator.core.state import Origin
 from propagator.core.statement import Refusal
-from propagator.entering import Offer
+from propagator.entering import Access, Offer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -100,11 +100,8 @@ class Answers:
         """Take over, at a lead that lost its record, what a portal signed."""
         if (lead := self._leading.lead) is None:
             return _NO_LEAD
-        trusted = asked.get("trusted")
-        raw, origin = str(asked.get("statement")).encode(), asked.get("origin")
-        if not isinstance(origin, str) or origin not in set(Origin):
+        if (offer := _offered(asked)) is None:
             return {"ok": False, "error": "The agent knows no such origin."}
-        offer = Offer(raw, Origin(origin), None if trusted is None else str(trusted), associates=True)
         done, version = await lead.enter(offer)
         if isinstance(done, Refusal):
             return {"ok": False, "error": f"Refused ({done.reason}). {done.text}", "hint": done.hint}
@@ -137,3 +134,13 @@ class Answers:
             return {"ok": True, "published": wire.version_text(await act(lead))}
         except PropagatorError as error:
             return {"ok": False, "error": str(error), "hint": error.hint}
+
+
+def _offered(asked: JsonObject) -> Offer | None:
+    """Read what `cli.entering` offers of a portal; None: it came in no way that we know."""
+    origin, trusted, url, token = (asked.get(name) for name in ("origin", "trusted", "url", "token"))
+    if not isinstance(origin, str) or origin not in set(Origin):
+        return None
+    access = None if url is None or token is None else Access(str(url), str(token))
+    raw = str(asked.get("statement")).encode()
+    return Offer(raw, Origin(origin), None if trusted is None else str(trusted), associates=True, access=access)

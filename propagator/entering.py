@@ -5,7 +5,7 @@ A function here takes the transaction that it works in: a lead that lost its rec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from propagator.core import moment, statement
@@ -23,17 +23,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """Where a portal is asked for later editions, and the right to ask there."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """The signed bytes of a statement, and how they came: `origin` is `code` or `portal`.
 
     `trusted` is the thumbprint of a portal's key that a person says to trust from now on. `associates`: the person
-    said that an existing registration moves here, which is what a lead that lost its record needs.
+    said that an existing registration moves here, which is what a lead that lost its record needs. `access` came with
+    the statement, for the editions after it; a code brings none.
     """
 
     raw: bytes
     origin: Origin
     trusted: str | None = None
     associates: bool = False
+    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,8 @@ async def _put(tx: Tx, proven: Proven, offer: Offer, at: str, why: str) -> Enter
         )
     await portals.trust(tx, proven.key, name=proven.portal)
     await portals.take(tx, proven, at=at)
+    if offer.access is not None:
+        await portals.connect(tx, offer.access.url, offer.access.token)
     return Entered(
         *(said, proven.key, proven.portal, event, local.registration, changed),
         leads=server.wants_downlink,

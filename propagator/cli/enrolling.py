@@ -59,11 +59,11 @@ def _enrol(place: Place, way: Way, trusted: str | None, portal_ca: Path | None, 
         click.echo("Nothing was changed.", err=True)
         return 1
     token = asyncio.run(_approved(way, asked, about))
-    offer = entering.Offer(token.statement.encode(), Origin.PORTAL, key, associates=associates)
+    access = entering.Access(str(way.portal), token.access_token)
+    offer = entering.Offer(token.statement.encode(), Origin.PORTAL, key, associates=associates, access=access)
     code = enter(place, offer, yes=True)  # a person approved it at the portal
     keep_ca(place.state_dir, way, portal_ca)
-    asyncio.run(_connect(place.state_dir, str(way.portal), token.access_token))
-    control.ask(place.state_dir, "poke", POKE_S)
+    control.ask(place.state_dir, "poke", POKE_S)  # with the CA at hand, it asks for later editions
     return code
 
 
@@ -176,9 +176,3 @@ class _Waiting:
             return spinner
 
         return Live(get_renderable=drawn, console=Console(stderr=True), transient=True, refresh_per_second=4)
-
-
-async def _connect(state_dir: Path, url: str, token: str) -> None:
-    """Remember where the portal is, and the right to ask it for later editions."""
-    async with connection.opened(state_dir) as store, store.transaction() as tx:
-        await portals.connect(tx, url, token)

@@ -127,7 +127,8 @@ def _associated(state_dir: Path, offer: Offer) -> str:
 
 
 def _members(offer: Offer) -> dict[str, str | None]:
-    return {"statement": offer.raw.decode(), "origin": offer.origin.value, "trusted": offer.trusted}
+    said = {"statement": offer.raw.decode(), "origin": offer.origin.value, "trusted": offer.trusted}
+    return said if offer.access is None else {**said, "url": offer.access.url, "token": offer.access.token}
 
 
 def _above(answer: JsonObject) -> str:

@@ -12,7 +12,7 @@ from propagator.core import moment, statement
 from propagator.core.errors import RefusedError
 from propagator.core.state import DownlinkState, Event, Origin
 from propagator.core.statement import Refusal, StatementReason
-from propagator.entering import Entered, Offer
+from propagator.entering import Access, Entered, Offer
 from propagator.register import accept, look, register
 from propagator.store import issued, portals
 from tests.store.contents import AT, LATER, attach, in_force
@@ -74,6 +74,17 @@ async def test_statement_is_put_in_force_with_its_history_and_the_portal(store: 
 async def test_answer_of_the_portal_is_told_from_a_code(store: Store) -> None:
     await entered(store, replace(offered(), origin=Origin.PORTAL))
     assert await lines(store) == [("registered", "portal", "portal R-7KQ2M9 edition 1")]
+
+
+async def test_the_right_to_ask_for_later_editions_comes_with_the_statement_and_a_code_leaves_it(store: Store) -> None:
+    access = Access("https://portal.example", "canary-token")
+    offer = replace(offered(), origin=Origin.PORTAL, access=access)
+    assert "canary-token" not in repr(offer)
+    await entered(store, offer)
+    await entered(store, offered(edition=2))
+    held = await known(store)
+    assert held is not None
+    assert (held.url, held.token, held.edition) == (access.url, access.token, 2)
 
 
 async def test_serial_is_used_up(store: Store) -> None:
