@@ -153,6 +153,20 @@ class Field:
                     await self._sent.wait()
         return (*self._highest(), len(self._held))
 
+    async def tell(self) -> JsonObject:
+        """Ask every shadow, and say what came of it: the highest record, how many hold it, how many answered."""
+        best, agree, answered = await self.ask_all()
+        if best is None:
+            return {"found": None, "agree": 0, "answered": answered}
+        record = best.record
+        found: JsonObject = {
+            "version": str(record.version),
+            "system_id": record.system_id,
+            "issued_at": record.issued_at,
+            "registration": None if record.registration is None else record.registration.document,
+        }
+        return {"found": found, "agree": agree, "answered": answered}
+
     async def associate(self, wanted: str) -> None:
         """Take over the registration of this version, which the field holds, under this System ID (F07).
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import functools
 from typing import TYPE_CHECKING, Final
 
 from propagator import accounts, associating, keys, log
@@ -19,12 +19,13 @@ from propagator.core.pulse import SECOND_LEAD, Pulse
 from propagator.core.signing import open_envelope
 from propagator.core.state import DownlinkState
 from propagator.core.statement import Refusal
-from propagator.core.wire import ATTACH_SUFFIX, PROBE_SUFFIX, Leaf, Request, Topic, Typ
+from propagator.core.wire import ATTACH_SUFFIX, PROBE_SUFFIX, Leaf, Topic, Typ
 from propagator.core.word import heartbeats_in
 from propagator.field import Field, Weighed
-from propagator.reports import GARBAGE_PERIOD_S, Heard, Reports, speaks
+from propagator.reports import GARBAGE_PERIOD_S, Heard, Reports
+from propagator.requests import Requests
 from propagator.store import issued, members
-from propagator.tasks import together
+from propagator.tasks import Due, together
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -92,34 +93,25 @@ class Lead:
         self._welcome = welcome
         self._paused = paused
         self._upstream = upstream
-        self._field = Field(
-            store,
-            issuer,
-            state_dir,
-            now=now,
-            ask=self._ask_record,
-            may_raise=may_raise,
-            is_relay=is_relay,
-        )
+        self._requests = Requests(store, issuer.keys, now=now, period_s=heartbeat_s)
+        ask_record = self._requests.record
+        self._field = Field(store, issuer, state_dir, now=now, ask=ask_record, may_raise=may_raise, is_relay=is_relay)
         self._known: frozenset[str] = frozenset()
         self._reports = Reports(
             store,
             issuer.keys.lead,
             seq=issuer.keys.seq,
             now=now,
-            ask=self._ask,
+            ask=self._requests.report,
             session=session,
-            prove=self._prove,
-            trace=self._trace,
+            prove=lambda device: self._field.want(device, heartbeat_s),
+            trace=self._requests.heartbeats,
             known=lambda: self._known,
         )
         self._lost = False
-        self._repaired_s = self._probed_s = float("-inf")
-        self._traced_s: dict[str, float] = {}
-        self._repair_due = self._probe_due = False
+        self._repair, self._sign_of_life = Due(heartbeat_s), Due(PROBE_PERIOD_S)
         self._wake = asyncio.Event()
         self._issuing = asyncio.Lock()
-        self._link: Link | None = None
         self._announced: Version | None = None
         self._failures = 0
         self._garbage = log.Throttle()
@@ -138,7 +130,7 @@ class Lead:
                 self._failures += 1
                 self._log.warning("lead.store_failed", error=str(error), failures=self._failures)
             finally:
-                self._link = self._announced = None
+                self._requests.link = self._announced = None
             await asyncio.sleep(full_jitter(self._failures, self._rng, base_s=0.1, cap_s=RECONNECT_CAP_S))
 
     async def change(self) -> Version | None:
@@ -153,17 +145,7 @@ class Lead:
 
     async def ask_field(self) -> JsonObject:
         """Ask every shadow what it holds of this lead: the highest record, how many hold it, how many answered."""
-        best, agree, answered = await self._field.ask_all()
-        if best is None:
-            return {"found": None, "agree": 0, "answered": answered}
-        registration = None if best.record.registration is None else best.record.registration.document
-        found: JsonObject = {
-            "version": str(best.record.version),
-            "system_id": best.record.system_id,
-            "issued_at": best.record.issued_at,
-            "registration": registration,
-        }
-        return {"found": found, "agree": agree, "answered": answered}
+        return await self._field.tell()
 
     async def associate(self, wanted: str) -> Version | None:
         """Take over what the field holds (F07), and publish it. Raises RefusedError if no shadow has sent it."""
@@ -221,11 +203,7 @@ class Lead:
 
     async def probe(self, device: str) -> str | None:
         """Ask a connected shadow to diagnose its way here; gives the nonce of the report to come."""
-        if (link := self._link) is None:
-            return None
-        request = Request(nonce=secrets.token_urlsafe(16), wanted="probe", at=moment.write(self._now()))
-        await link.publish(str(self._topic(Leaf.REQUEST, device)), self._keys.seal(Typ.REQUEST, request))
-        return request.nonce
+        return await self._requests.probe(device)
 
     @property
     def roster_changed(self) -> asyncio.Event:
@@ -250,7 +228,7 @@ class Lead:
         self._known = frozenset(accounts.read_beside_keys(self._state_dir))
         own = (str(self._topic(Leaf.REGISTRATION)), str(self._topic(Leaf.HEARTBEAT)))
         await link.subscribe(*own, *wire.everything_from_shadows(self._keys.lead))
-        self._link = link
+        self._requests.link = link
         self._log.info("lead.connected", address=link.address)
         await self._catch_up()
         if self._announced is None:  # what is in force could not be issued; what was issued last still counts
@@ -267,18 +245,19 @@ class Lead:
             await self._send_heartbeat(link)
             if beats and beats % ANNOUNCE_PERIODS == 0:
                 await self._announce_current(link)
-            await self._ask_laggards()
+            await self._reports.ask_laggards(self._heartbeat_s)
             beats += 1
             next_s = self._time() + self._heartbeat_s
             while self._time() < next_s:
                 self._wake.clear()
-                repair_s = self._repaired_s + self._heartbeat_s if self._repair_due else next_s
-                probe_s = self._probed_s + PROBE_PERIOD_S if self._probe_due else next_s
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(min(next_s, repair_s, probe_s)):
+                    async with asyncio.timeout_at(min(next_s, self._repair.at_s, self._sign_of_life.at_s)):
                         await self._wake.wait()
-                await self._repair(link)
-                await self._answer_probes(link)
+                if self._repair.claim(self._time()):
+                    self._log.warning("lead.topic_repaired")
+                    await self._announce_current(link)
+                if self._sign_of_life.claim(self._time()):
+                    await self._send_heartbeat(link)
 
     async def _forget_who_is_online(self) -> None:
         """Take nobody for connected before it was heard on this connection."""
@@ -313,7 +292,9 @@ class Lead:
             case Leaf.HEARTBEAT:
                 self._watch_heartbeat(message.payload)
             case Leaf.PRESENCE if topic.account is not None and topic.account.endswith(PROBE_SUFFIX):
-                await self._hear_probe(topic.account.removesuffix(PROBE_SUFFIX), message.payload)
+                if await self._reports.is_from(topic.account.removesuffix(PROBE_SUFFIX), message.payload):
+                    self._sign_of_life.want()  # its diagnosis asks for one
+                    self._wake.set()
             case Leaf.REPORT | Leaf.PRESENCE if topic.account is not None:
                 await self._reports.hear(Heard(topic.account, topic.leaf, message.payload, message.retained))
             case Leaf.ANSWER if topic.account is not None and topic.account.endswith(ATTACH_SUFFIX):
@@ -324,23 +305,8 @@ class Lead:
                 pass  # requests are our own words
 
     async def _answer_device(self, link: Link, account: str, raw: bytes) -> None:
-        request = str(self._topic(Leaf.REQUEST, account))
-
-        async def send(reply: bytes) -> None:
-            await link.publish(request, reply)
-
+        send = functools.partial(link.publish, str(self._topic(Leaf.REQUEST, account)))
         await self._welcome(account.removesuffix(ATTACH_SUFFIX), raw, send)
-
-    async def _hear_probe(self, device: str, raw: bytes) -> None:
-        """A shadow's diagnosis asks for a sign of life: a heartbeat, once a second at most for all that ask."""
-        async with self._store.reading() as tx:
-            member = await members.member(tx, device)
-        envelope = open_envelope(raw)
-        if member is None or isinstance(envelope, Unreadable):
-            return
-        if speaks(envelope, Typ.PRESENCE, self._keys.lead, member):
-            self._probe_due = True
-            self._wake.set()
 
     # The record.
 
@@ -377,7 +343,7 @@ class Lead:
         if weighed is Weighed.CHANGED:
             await self._announce_current(link)
         elif weighed is Weighed.NOTHING and issue is not None and not overwritten:
-            self._repair_due = True
+            self._repair.want()
             self._wake.set()
 
     async def _take_answer(self, link: Link, device: str, raw: bytes) -> None:
@@ -387,28 +353,7 @@ class Lead:
             await self._announce_current(link)
         await self._reports.ask(device, self._heartbeat_s)
 
-    async def _prove(self, device: str) -> None:
-        await self._field.want(device, self._heartbeat_s)
-
-    async def _trace(self, device: str) -> None:
-        """Ask a shadow for what it heard under our name elsewhere, at most once a heartbeat period."""
-        if self._time() - self._traced_s.get(device, float("-inf")) >= self._heartbeat_s:
-            self._traced_s[device] = self._time()
-            await self._request(device, Request(nonce=secrets.token_urlsafe(16), wanted="heartbeats"))
-
-    async def _repair(self, link: Link) -> None:
-        """Publish our record over what does not belong there, at most once a heartbeat period."""
-        if self._repair_due and self._time() - self._repaired_s >= self._heartbeat_s:
-            self._repair_due, self._repaired_s = False, self._time()
-            self._log.warning("lead.topic_repaired")
-            await self._announce_current(link)
-
     # Signs of life.
-
-    async def _answer_probes(self, link: Link) -> None:
-        if self._probe_due and self._time() - self._probed_s >= PROBE_PERIOD_S:
-            self._probe_due, self._probed_s = False, self._time()
-            await self._send_heartbeat(link)
 
     async def _send_heartbeat(self, link: Link) -> None:
         issue = await self._current()
@@ -419,43 +364,19 @@ class Lead:
     def _watch_heartbeat(self, raw: bytes) -> None:
         envelope = open_envelope(raw)
         if isinstance(envelope, Unreadable):
-            if count := self._garbage.counted(Leaf.HEARTBEAT, GARBAGE_PERIOD_S, asyncio.get_running_loop().time()):
+            if count := self._garbage.counted(Leaf.HEARTBEAT, GARBAGE_PERIOD_S, self._time()):
                 self._log.warning("lead.message_ignored", leaf=Leaf.HEARTBEAT, why=envelope.detail, count=count)
             return
         if self._pulse.hear(envelope):
             self._log.warning("lead.second_lead_found")
 
-    async def _ask(self, device: str, nonce: str) -> None:
-        if (link := self._link) is not None:
-            async with self._store.reading() as tx:
-                member = await members.member(tx, device)
-            membership = None if member is None else member.membership or None
-            request = Request(nonce=nonce, wanted="report", membership=membership)
-            await link.publish(str(self._topic(Leaf.REQUEST, device)), self._keys.seal(Typ.REQUEST, request))
-
-    async def _ask_record(self, device: str, nonce: str) -> None:
-        await self._request(device, Request(nonce=nonce, wanted="record"))
-
-    async def _request(self, device: str, request: Request) -> None:
-        if (link := self._link) is not None:
-            await link.publish(str(self._topic(Leaf.REQUEST, device)), self._keys.seal(Typ.REQUEST, request))
-
-    async def _ask_laggards(self) -> None:
-        """Ask every connected shadow whose last word is not fresh or not the current version, and who is owed it."""
-        issue = await self._current()
-        async with self._store.reading() as tx:
-            listed = await members.members(tx)
-        for member in listed:
-            floor = None if member.report is None else member.report.get("floor")
-            reached = floor.get("version") if isinstance(floor, dict) else None
-            current = None if issue is None else str(issue.version)
-            lags = not member.seen.confirmed or reached != current or member.told_seq < self._keys.seq
-            if (member.online and lags) or self._reports.is_owed(member.id):
-                await self._reports.ask(member.id, self._heartbeat_s)
-
     async def _current(self) -> Issue | None:
         async with self._store.reading() as tx:
             return await issued.current(tx)
+
+    @property
+    def _link(self) -> Link | None:
+        return self._requests.link
 
     @property
     def _announces(self) -> bool:

@@ -132,7 +132,7 @@ class Reports:
     async def ask(self, device: str, period_s: float) -> None:
         """Ask a shadow to report again, at most once a period, answered or not: a clone would be asked without end.
 
-        One that was asked too short a time ago `is_owed` a request: what it said last may be all that it will say.
+        One that was asked too short a time ago is owed a request: what it said last may be all that it will say.
         """
         now_s = self._time()
         asked = self._asked.get(device)
@@ -144,14 +144,31 @@ class Reports:
         self._asked[device] = (nonce, now_s)
         await self._ask(device, nonce)
 
+    async def is_from(self, device: str, raw: bytes) -> bool:
+        """Whether these bytes are a presence of that shadow, as its diagnosis sends one beside its agent."""
+        async with self._store.reading() as tx:
+            member = await members.member(tx, device)
+        envelope = open_envelope(raw)
+        if member is None or isinstance(envelope, Unreadable):
+            return False
+        return _speaks(envelope, Typ.PRESENCE, self._lead, member)
+
+    async def ask_laggards(self, period_s: float) -> None:
+        """Ask every connected shadow whose last word is not fresh or not the current version, and who is owed it."""
+        async with self._store.reading() as tx:
+            current, listed = await issued.current(tx), await members.members(tx)
+        version = None if current is None else str(current.version)
+        for member in listed:
+            floor = None if member.report is None else member.report.get("floor")
+            reached = floor.get("version") if isinstance(floor, dict) else None
+            lags = not member.seen.confirmed or reached != version or member.told_seq < self._seq
+            if (member.online and lags) or member.id in self._owed:
+                await self.ask(member.id, period_s)
+
     def speak_in(self, session: Session) -> None:
         """Take another session for ours: nobody has followed that one yet."""
         self._session = session
         self._followers.clear()
-
-    def is_owed(self, device: str) -> bool:
-        """Whether a shadow is to be asked again as soon as that is allowed, connected or not."""
-        return device in self._owed
 
     def forget(self, device: str) -> None:
         """Forget what was asked of a shadow that is revoked or bound anew."""
@@ -231,7 +248,7 @@ class Reports:
         if isinstance(envelope, Unreadable):
             self._ignored(heard, envelope.detail)
             return None
-        if not speaks(envelope, typ, self._lead, member):
+        if not _speaks(envelope, typ, self._lead, member):
             self._ignored(heard, "not signed by the device key that is bound to this id")
             return None
         word = read(kind, envelope.payload)
@@ -252,7 +269,7 @@ class Reports:
         return asyncio.get_running_loop().time()
 
 
-def speaks(envelope: Envelope, typ: Typ, lead: str, member: Member) -> bool:
+def _speaks(envelope: Envelope, typ: Typ, lead: str, member: Member) -> bool:
     """Say whether this is a word of that kind, signed by the device key that is bound to this shadow."""
     named = (envelope.typ, envelope.lead, envelope.sender, envelope.kid)
     return envelope.verified and named == (typ, lead, member.id, member.key)

@@ -11,18 +11,19 @@ import contextlib
 from typing import TYPE_CHECKING, Final, assert_never
 
 from propagator import log
-from propagator.bus import Will, full_jitter
+from propagator.bus import Will
 from propagator.core import moment, wire
 from propagator.core.decide import Keep, Overwrite, RaiseFloor, Refuse
 from propagator.core.errors import BusError, StoreError
 from propagator.core.pulse import Trail
 from propagator.core.signing import open_envelope
-from propagator.core.standing import FAILED_PROBES, REFUSAL_PERIOD_S, Refused, Standing
+from propagator.core.standing import REFUSAL_PERIOD_S, Refused, Standing
 from propagator.core.state import State
 from propagator.core.wire import Heartbeat, Leaf, Request, Typ, Upstream
 from propagator.core.word import binds, is_later, lead_word, seq_of
 from propagator.finding import Inquiry, finding_of
 from propagator.logbook import Logbook
+from propagator.patience import Patience
 from propagator.reconcile import Carry, nobody_below, reconcile
 from propagator.store import floors, held, uplinks
 from propagator.tasks import together
@@ -41,12 +42,6 @@ if TYPE_CHECKING:
     from propagator.finding import Diagnosis
     from propagator.following import Following
     from propagator.store import Store
-
-QUICK_LOSS_S: Final = 10.0
-QUICK_LOSSES: Final = 3
-CROWDED_WAIT_S: Final = 300.0
-"""A connection lost within 10 s three times in a row: another agent may use this id (DESIGN §5). Waits grow from some
-seconds to 5 minutes, because a lead that is restarted a few times looks the same."""
 
 GOODBYE_S: Final = 0.5
 """How long the last word may take: SIGTERM ends an agent within 2 s."""
@@ -88,7 +83,7 @@ class Shadow:
         self._bus = bus
         self._now = now
         self._rng = rng
-        self._probe_interval_s = probe_interval_s
+        self._patience = Patience(probe_interval_s, rng)
         self._carry = carry
         self._carried = carried
         self._subtree = subtree
@@ -100,7 +95,7 @@ class Shadow:
         self._voice = Voice(store, following, session)
         self._logbook = Logbook(store, following)
         self._membership = following.membership
-        self._connections = self._quick_losses = 0
+        self._connections = 0
         self._kept_or_overwritten = False
         self._mark: tuple[int, Mark] | None = None
         self._trail = Trail()
@@ -124,7 +119,7 @@ class Shadow:
             except StoreError as error:  # a full disk, say: time heals it
                 self._standing.connected = False
                 self._log.warning("shadow.store_failed", error=str(error))
-            await asyncio.sleep(self._pause_s())
+            await asyncio.sleep(self._patience.pause_s(self._standing.failures))
 
     async def goodbye(self) -> None:
         """Tell the lead that this server was detached, if there is a connection to say it on."""
@@ -173,18 +168,7 @@ class Shadow:
 
     def live(self) -> JsonObject:
         """Say how the uplink stands right now, for `status`."""
-        standing = self._standing
-        return {
-            "connected": standing.connected,
-            "address": standing.address,
-            "state": standing.state(self._time()),
-            "since": self._since,
-            "last_heard": standing.last_heard,
-            "refusal": standing.refusal(),
-            "finding": standing.finding,
-            "refusals": list(standing.refusals()),
-            "upstream": standing.upstream(),
-        }
+        return self._standing.live(self._time(), self._since)
 
     @property
     def is_settled(self) -> bool:
@@ -248,9 +232,8 @@ class Shadow:
                 await self._voice.announce(link, self._connections, online=False)
 
     async def _lost(self, error: BusError, *, lasted_s: float) -> None:
-        quick = self._standing.connected and lasted_s < QUICK_LOSS_S
-        self._quick_losses = self._quick_losses + 1 if quick else 0
-        crowded = self._quick_losses >= QUICK_LOSSES
+        self._patience.lost(lasted_s if self._standing.connected else None)
+        crowded = self._patience.is_crowded
         self._standing.lost(finding_of(error, crowded=crowded), at_once=crowded)
         self._log.warning("shadow.connection_lost", kind=error.kind, error=str(error), failures=self._standing.failures)
         await self._settle(None, report=False)
@@ -264,15 +247,6 @@ class Shadow:
         """Diagnose the way to the lead for one who asked, and give the signed report of it."""
         await self._inquiry.asked()
         return await self._voice.written(self._standing, self._standing.state(self._time()), nonce=nonce)
-
-    def _pause_s(self) -> float:
-        """Three tries 1 s apart, the first of them spread; then jittered up to the probe interval (R17, F30)."""
-        if self._quick_losses >= QUICK_LOSSES:
-            return full_jitter(self._quick_losses, self._rng, base_s=1.0, cap_s=CROWDED_WAIT_S)
-        failures = self._standing.failures
-        if failures < FAILED_PROBES:
-            return 1.0 if failures > 1 else self._rng.uniform(0, 1.0)
-        return full_jitter(failures - FAILED_PROBES + 1, self._rng, base_s=1.0, cap_s=self._probe_interval_s)
 
     # What comes in.
 

@@ -137,6 +137,20 @@ class Standing:
             return False
         return self.floor is None or spoken.compared_to(self.floor) in {Order.HIGHER, Order.FORKED}
 
+    def live(self, now_s: float, since: str) -> JsonObject:
+        """Give all of it, as `status` shows it; the state stands `since` then."""
+        return {
+            "connected": self.connected,
+            "address": self.address,
+            "state": self.state(now_s),
+            "since": since,
+            "last_heard": self.last_heard,
+            "refusal": self.refusal(),
+            "finding": self.finding,
+            "refusals": list(self.refusals()),
+            "upstream": self.upstream(),
+        }
+
     def upstream(self) -> JsonObject | None:
         """Give how the lead stands to its own lead, if it is a relay."""
         above = None if self.heartbeat is None else self.heartbeat.upstream
