@@ -5,7 +5,8 @@ None of it may stop a shadow: on a full disk a note waits, and what the shadow s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from propagator import log
 from propagator.core.errors import StoreError
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from propagator.following import Following
     from propagator.store import Store
 
+NOTE_PERIOD_S: Final = 3600.0
+"""A heartbeat is written down once a session and once an hour: flash memory wears out."""
+
 
 class Logbook:
     """The notes of one uplink."""
@@ -26,6 +30,7 @@ class Logbook:
     def __init__(self, store: Store, following: Following) -> None:
         self._store = store
         self._following = following
+        self._noted_s = float("-inf")
         self._log = log.get("shadow").bind(lead=following.lead)
 
     async def trust(self) -> Trust:
@@ -62,7 +67,18 @@ class Logbook:
             return False
         return True
 
+    def heartbeat_is_news(self) -> None:
+        """Let the next heartbeat be written down at once: a session begins, or another key signs."""
+        self._noted_s = float("-inf")
+
     async def heartbeat(self, trust: Trust, heartbeat: Heartbeat, seq: int, at: str) -> None:
-        """Write down how far the lead's heartbeats came. Raises StoreError."""
+        """Write down now and then how far the lead's heartbeats came; what fails is tried again with the next one.
+
+        Raises StoreError.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._noted_s < NOTE_PERIOD_S:
+            return
         async with self._store.transaction() as tx:
             await floors.note_heartbeat(tx, trust, seq=seq, mark=heartbeat.mark, period_s=heartbeat.period_s, at=at)
+        self._noted_s = now_s

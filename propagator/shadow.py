@@ -49,9 +49,6 @@ GOODBYE_S: Final = 0.5
 REPORT_SPREAD: Final = 0.1
 """Part of a heartbeat period over which the shadows of a lead spread the reports that its new session asks for."""
 
-NOTE_PERIOD_S: Final = 3600.0
-"""A heartbeat is written down once a session and once an hour: flash memory wears out."""
-
 _AWAY: Final = frozenset({State.UNREACHABLE, State.STALE, State.LEAD_LOST})
 
 
@@ -99,7 +96,6 @@ class Shadow:
         self._kept_or_overwritten = False
         self._mark: tuple[int, Mark] | None = None
         self._trail = Trail()
-        self._noted_s = float("-inf")
         self._report_due_s = self._refusal_reported_s = float("-inf")
         self._has_decided = False
         self._wake = asyncio.Event()
@@ -314,13 +310,13 @@ class Shadow:
         self._mark = (seq, heartbeat.mark)
         self._standing.heard(heartbeat, self._time(), moment.write(self._now()))
         if new_session or seq > trust.seq:
-            self._noted_s = float("-inf")
+            self._logbook.heartbeat_is_news()
         if new_session:
             self._report_due_s = self._time() + self._rng.uniform(0, heartbeat.period_s * REPORT_SPREAD)
         if self._standing.state(self._time()) is State.BEHIND:  # lost on the way, or not stored: fetch it again
             await link.subscribe(self._following.topic(Leaf.REGISTRATION))
         await self._settle(link, report=False)
-        await self._note_heartbeat(trust, heartbeat, seq)
+        await self._logbook.heartbeat(trust, heartbeat, seq, moment.write(self._now()))
 
     async def _asked(self, link: Link, raw: bytes) -> None:
         trust = await self._logbook.trust()
@@ -399,12 +395,6 @@ class Shadow:
         if report and link is not None:
             await self._publish_report(link)
         self._wake.set()
-
-    async def _note_heartbeat(self, trust: Trust, heartbeat: Heartbeat, seq: int) -> None:
-        """Once a session and once an hour; what fails is tried again with the next one."""
-        if self._time() - self._noted_s >= NOTE_PERIOD_S:
-            await self._logbook.heartbeat(trust, heartbeat, seq, moment.write(self._now()))
-            self._noted_s = self._time()
 
     def _time(self) -> float:
         return asyncio.get_running_loop().time()
