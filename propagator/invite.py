@@ -46,14 +46,7 @@ async def invite(  # noqa: PLR0913  what a token says
     account: Account | None = None,
 ) -> Invited:
     """Make a token for a device. Raises InputError (its id), RefusedError (it is attached already; say `again`)."""
-    link = _downlink(wanted)
-    if device == wanted.server.id:
-        raise InputError(f"{device!r} is this lead itself.", hint="give each device an id of its own")
-    if link.external is not None and account is None:
-        raise InputError(
-            "Accounts at an external broker are made by its operator: a token must carry one.",
-            hint=f"propagator invite {device} --account NAME --password-file FILE",
-        )
+    link = _downlink_for(wanted, device, account)
     async with store.reading() as tx:
         devices = [member.id for member in await members.members(tx)]
     lead_keys = keys.own_lead_keys(wanted.state_dir, wanted.server.id, devices)
@@ -81,6 +74,18 @@ async def invite(  # noqa: PLR0913  what a token says
     )
     open_still = earlier is not None and earlier.used_at is None and earlier.expires_at > at
     return Invited(token.write(written), written.addresses, expires_at, open_still)
+
+
+def _downlink_for(wanted: Settings, device: str, account: Account | None) -> DownlinkTable:
+    link = _downlink(wanted)
+    if device == wanted.server.id:
+        raise InputError(f"{device!r} is this lead itself.", hint="give each device an id of its own")
+    if link.external is not None and account is None:
+        raise InputError(
+            "Accounts at an external broker are made by its operator: a token must carry one.",
+            hint=f"propagator invite {device} --account NAME --password-file FILE",
+        )
+    return link
 
 
 def _is_attached(member: Member | None) -> bool:

@@ -21,7 +21,7 @@ from propagator.core.record import Record
 from propagator.core.signing import open_envelope
 from propagator.core.wire import Heartbeat, Leaf, Topic, Typ
 from propagator.core.word import lead_word
-from propagator.diagnose.certificate import certificate_of
+from propagator.probe.certificate import certificate_of
 from propagator.probe import sockets, tries
 
 if TYPE_CHECKING:

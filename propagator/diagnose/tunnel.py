@@ -20,7 +20,7 @@ from propagator.bus import Tls, handshake
 from propagator.core.diagnosis.portal import Handshake, ProxySeen
 from propagator.core.diagnosis.seen import End
 from propagator.core.ticket import plain
-from propagator.diagnose.certificate import certificate_of
+from propagator.probe.certificate import certificate_of
 from propagator.probe import sockets, tries
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""The capture: runs nft and both iptables, and writes down what they list (FIREWALL.md §6). Needs CAP_NET_ADMIN.
+"""The capture: what nft and both iptables list, and whom conntrack knows (FIREWALL.md §6). Needs CAP_NET_ADMIN.
 
-Reads no input but the kernel's own answers. Every tool has a deadline and a bound on its output; one that is missing or
-fails is written down as not read, with the reason, for "not checked" is not "nothing there".
+Reads no input but the kernel's own answers. What is missing or fails is written down as not read, with the reason, for
+"not checked" is not "nothing there".
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ import grp
 import json
 import os
 import secrets
-import select
-import shutil
 import socket
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from propagator.core.errors import StateError
 from propagator.core.ruleset import Source
+from propagator.firewall import conntrack, tool
 
 if TYPE_CHECKING:
     from propagator.core.difference import JsonObject
@@ -30,13 +28,6 @@ STATE_FILE: Final = Path("/run/propagator/fwstate.json")
 GROUP: Final = "propagator"
 SCHEMA: Final = 1
 
-DEADLINE_S: Final = 10.0
-"""For each tool: `nft` takes a second for a set of 100,000 elements."""
-
-OUTPUT_LIMIT: Final = 8 * 1024 * 1024
-"""Bytes of each text: some 50,000 rules."""
-
-_PATH: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
 _NAMES: Final = {
     Source.IPTABLES_LEGACY: Path("/proc/self/net/ip_tables_names"),
     Source.IP6TABLES_LEGACY: Path("/proc/self/net/ip6_tables_names"),
@@ -44,7 +35,7 @@ _NAMES: Final = {
 
 
 def capture(ufw: Path = Path("/etc/ufw/ufw.conf")) -> JsonObject:
-    """Give the document that `state` reads: the texts, why others are missing, the interfaces, whether ufw is on."""
+    """Give the document that `state` reads: the texts, why others are missing, the interfaces, ufw, the connections."""
     texts: dict[str, str] = {}
     failed: dict[str, str] = {}
     for source in Source:
@@ -62,6 +53,7 @@ def capture(ufw: Path = Path("/etc/ufw/ufw.conf")) -> JsonObject:
         "failed": dict(failed),
         "interfaces": [name for _, name in socket.if_nameindex()],
         "ufw_enabled": _ufw_enabled(ufw),
+        "conntrack": conntrack.capture(),
     }
 
 
@@ -77,47 +69,7 @@ def _read(source: Source, texts: dict[str, str]) -> tuple[str | None, str]:
             return "", ""
         except OSError as exc:
             return None, f"{_NAMES[source]}: {exc.strerror}"
-    return _run(source.split())
-
-
-def _run(words: list[str]) -> tuple[str | None, str]:
-    """Run a tool; gives its output, or None and why there is none."""
-    program = shutil.which(words[0], path=_PATH)
-    if program is None:
-        return None, f"{words[0]} is not installed"
-    with subprocess.Popen(
-        [program, *words[1:]],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={"PATH": _PATH, "LC_ALL": "C"},
-    ) as process:
-        assert process.stdout is not None  # noqa: S101  for mypy: it is a pipe
-        output, why = _drain(process.stdout.fileno())
-        if why:
-            process.kill()
-        code = process.wait()
-    if why:
-        return None, why
-    if code:
-        return None, f"{words[0]} ended with {code}"
-    return output.decode("utf-8", "replace"), ""
-
-
-def _drain(descriptor: int) -> tuple[bytes, str]:
-    """Read to the end, or to the bound or the deadline, which is said."""
-    found = bytearray()
-    end_s = time.monotonic() + DEADLINE_S
-    while (left_s := end_s - time.monotonic()) > 0:
-        if not select.select([descriptor], [], [], left_s)[0]:
-            break
-        part = os.read(descriptor, 65536)
-        if not part:
-            return bytes(found), ""
-        found += part
-        if len(found) > OUTPUT_LIMIT:
-            return b"", f"it lists more than {OUTPUT_LIMIT} bytes"
-    return b"", f"it did not end within {DEADLINE_S:g} s"
+    return tool.run(source.split())
 
 
 def _ufw_enabled(path: Path) -> bool | None:

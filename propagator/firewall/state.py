@@ -10,7 +10,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from propagator.core.ruleset import Listing, Source
-from propagator.firewall.listing import OUTPUT_LIMIT, SCHEMA, STATE_FILE
+from propagator.firewall.conntrack import NOT_CAPTURED, Flows
+from propagator.firewall.conntrack import read as read_flows
+from propagator.firewall.listing import SCHEMA, STATE_FILE
+from propagator.firewall.tool import OUTPUT_LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +47,7 @@ class FirewallState:
     ufw_enabled: bool | None
     taken_at: str
     taken_s: float
+    flows: Flows = NOT_CAPTURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,8 @@ def parse(raw: bytes) -> FirewallState | NotRead:
             "ufw_enabled": bool() | None as ufw,
         } if schema == SCHEMA:
             listing = Listing(_by_source(texts), _by_source(failed))
-            return FirewallState(listing, tuple(map(str, names)), ufw, taken_at, float(taken_s))
+            flows = read_flows(told.get("conntrack"))
+            return FirewallState(listing, tuple(map(str, names)), ufw, taken_at, float(taken_s), flows)
         case _:
             return wrong
 

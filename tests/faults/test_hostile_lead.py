@@ -32,7 +32,7 @@ from propagator.core.diagnosis import judge
 from propagator.core.diagnosis.seen import Address, End, Seen, Stage
 from propagator.core.wire import Heartbeat, Leaf, Topic, Typ
 from propagator.diagnose import conversation, course
-from propagator.diagnose.certificate import certificate_of
+from propagator.probe.certificate import certificate_of
 from propagator.diagnose.conversation import Account, Peer, converse
 from propagator.probe import counters, kernel, names, path
 from tests.ports import free_port

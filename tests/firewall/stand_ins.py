@@ -86,8 +86,54 @@ def mqtt(port: int, certificate: str, key: str, suback: str) -> None:
     accept(port, over_tls(lambda peer: speak_mqtt(peer, int(suback)), certificate, key))
 
 
-def speak_mqtt(peer: socket.socket, suback: int) -> None:
-    """Speak as much MQTT as a probe asks for, in 3.1.1 and 5 (whose answers carry properties: none)."""
+def mute(port: int, certificate: str, key: str, stage: str) -> None:
+    """Answer up to this stage, and from there on nothing."""
+    match stage:
+        case "tcp":
+            tarpit(port)
+        case "mqtt":
+            tls_mute(port, certificate, key)
+        case "authorised":
+            accept(port, over_tls(lambda peer: speak_mqtt(peer, None), certificate, key))
+        case _:
+            mqtt(port, certificate, key, "1")
+
+
+def dribble(port: int, certificate: str, key: str, stage: str) -> None:
+    """Say what belongs to this stage a byte a second."""
+
+    def drip(peer: socket.socket, begin: bytes) -> None:
+        for byte in begin + bytes(3600):
+            peer.sendall(bytes([byte]))
+            time.sleep(1)
+
+    if stage == "tls":
+        accept(port, lambda peer: drip(peer, b"\x16\x03\x03\x10\x00"))  # a record of TLS, 4096 bytes long
+    else:
+        accept(port, over_tls(lambda peer: drip(peer, b"\x20\x02"), certificate, key))  # a CONNACK
+
+
+def drag(port: int, certificate: str, key: str, seconds: str) -> None:
+    """Take so long for each answer: TLS, CONNACK; the answer to SUBSCRIBE never comes."""
+
+    def slowly(peer: socket.socket) -> None:
+        time.sleep(float(seconds))
+        speak_mqtt(peer, None)
+
+    secured = over_tls(slowly, certificate, key)
+
+    def late(peer: socket.socket) -> None:
+        time.sleep(float(seconds))
+        secured(peer)
+
+    accept(port, late)
+
+
+def speak_mqtt(peer: socket.socket, suback: int | None) -> None:
+    """Speak as much MQTT as a probe asks for, in 3.1.1 and 5 (whose answers carry properties: none).
+
+    `suback` is the answer to every SUBSCRIBE; None: there is none.
+    """
     properties = b""
     while kind := peer.recv(1):
         size = shift = 0
@@ -104,6 +150,8 @@ def speak_mqtt(peer: socket.socket, suback: int) -> None:
             case 1:
                 properties = b"\0" if body[6] == 5 else b""
                 peer.sendall(bytes([0x20, 2 + len(properties), 0, 0]) + properties)
+            case 8 if suback is None:
+                pass
             case 8:
                 peer.sendall(bytes([0x90, 3 + len(properties)]) + body[:2] + properties + bytes([suback]))
             case 12:
@@ -205,6 +253,9 @@ _STAND_INS: Final[dict[str, Callable[..., None]]] = {
     "tls": tls,
     "tls-mute": tls_mute,
     "mqtt": mqtt,
+    "mute": mute,
+    "dribble": dribble,
+    "drag": drag,
     "dns": dns,
 }
 

@@ -7,6 +7,8 @@ work at once and lets a drawn time pass around each commit: there others get the
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Final, Self
 
@@ -26,21 +28,45 @@ BUSY_S: Final = 5.0
 
 _RETRY_S: Final = 0.01
 _WRITES: Final = ("INSERT", "UPDATE", "DELETE")
+_SETTINGS: Final = ("PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys")
+
+
+_WATCHED: Final = re.compile(r"(INTO|UPDATE|FROM) (record|floor|history|downlink) ")
+
+_idle: dict[Path, list[sqlite3.Connection]] = {}
+"""Connections that a process closed in good order: the next one on this disk takes one, already warm."""
 
 
 async def connect(path: Path, *, isolation_level: str | None, check_same_thread: bool = True) -> Connection:
     """Stand in for `aiosqlite.connect`."""
+    if _idle.get(path):
+        return Connection(_idle[path].pop(), path, process.current(), is_warm=True)
     raw = sqlite3.connect(path, 0, isolation_level=isolation_level, check_same_thread=check_same_thread)  # type: ignore[arg-type]
-    return Connection(raw, path, process.current())
+    return Connection(raw, path, process.current(), is_warm=False)
+
+
+def unplug(path: Path) -> None:
+    """Let go of a database that is about to be replaced."""
+    for raw in _idle.pop(path, ()):
+        raw.close()
+
+
+@functools.cache
+def _touches_watched(sql: str) -> bool:
+    """Whether a statement writes one of the tables that `watch` looks at."""
+    return sql.startswith(_WRITES) and _WATCHED.search(f"{sql} ") is not None
 
 
 class Connection:
     """What the store uses of an aiosqlite connection."""
 
-    def __init__(self, raw: sqlite3.Connection, path: Path, owner: Process) -> None:
+    def __init__(self, raw: sqlite3.Connection, path: Path, owner: Process, *, is_warm: bool) -> None:
         self.raw = raw
         self.path = path
         self.owner = owner
+        self.touched = False
+        """Whether the transaction that ends wrote what `watch` looks at."""
+        self._is_warm = is_warm
         self._writes = False
         owner.open.append(self)
 
@@ -58,12 +84,12 @@ class Connection:
     async def run(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
         """Run a statement; one that begins a transaction waits for its turn."""
         self._look_alive()
-        if sql.startswith("PRAGMA busy_timeout"):
+        if sql.startswith("PRAGMA busy_timeout") or (self._is_warm and sql.startswith(_SETTINGS)):
             return self.raw.execute("SELECT 1")
         if not sql.startswith("BEGIN"):
             return self.run_at_once(sql, values)
         await asyncio.sleep(0)
-        self._writes = sql == "BEGIN IMMEDIATE"
+        self._writes, self.touched = sql == "BEGIN IMMEDIATE", False
         give_up_s = asyncio.get_running_loop().time() + BUSY_S
         while True:
             self._look_alive()
@@ -79,6 +105,7 @@ class Connection:
         self._look_alive()
         if self.owner.is_full() and sql.startswith(_WRITES):
             raise sqlite3.OperationalError("database or disk is full")
+        self.touched = self.touched or _touches_watched(sql)
         return self.raw.execute(sql, values)
 
     @property
@@ -110,9 +137,13 @@ class Connection:
             self.raw.rollback()
 
     async def close(self) -> None:
-        if self in self.owner.open:
-            self.owner.open.remove(self)
+        if not self.owner.alive or self not in self.owner.open:
+            return
+        self.owner.open.remove(self)
+        if self.raw.in_transaction or not self.path.name.startswith("propagator"):
             self.raw.close()
+        else:
+            _idle.setdefault(self.path, []).append(self.raw)
 
     def let_go(self) -> None:
         """Lose it, as a killed process does."""

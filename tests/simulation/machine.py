@@ -22,7 +22,7 @@ from propagator.core import moment, token
 from propagator.core.errors import PropagatorError
 from propagator.notify import Notifier
 from propagator.store import connection, members
-from tests.simulation import process
+from tests.simulation import disk, process
 from tests.simulation.network import PORT
 from tests.simulation.process import Process, Trap
 from tests.virtual_time import now
@@ -73,6 +73,7 @@ class Machine:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._reader: sqlite3.Connection | None = None
+        self._read: dict[tuple[str, tuple[object, ...]], list[sqlite3.Row]] = {}
 
     @property
     def is_lead(self) -> bool:
@@ -250,17 +251,21 @@ class Machine:
     # Its disk.
 
     def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        """Read rows of its database, as another process would."""
+        """Read rows of its database, as another process would; once between two commits."""
         if self._reader is None:
             self._reader = sqlite3.connect(self.directory / connection.FILE_NAME, isolation_level=None)
             self._reader.row_factory = sqlite3.Row
-        return self._reader.execute(sql, values).fetchall()
+        if (sql, values) not in self._read:
+            self._read[sql, values] = self._reader.execute(sql, values).fetchall()
+        return self._read[sql, values]
 
     def close(self) -> None:
         """Let go of its database, which is about to be replaced."""
         if self._reader is not None:
             self._reader.close()
         self._reader = None
+        self._read.clear()
+        disk.unplug(self.directory / connection.FILE_NAME)
 
     def copy_to(self, place: Path) -> None:
         """Copy the whole machine, as a backup or a cloned VM does. SQLite's log comes along."""
@@ -300,7 +305,8 @@ class Machine:
         return Process(self.name, rng, self._note_commit, is_full=lambda: self.disk_is_full)
 
     def _note_commit(self, connection: Connection) -> None:
-        self._watch.committed(self.name, connection.raw)
+        self._read.clear()
+        self._watch.committed(self.name, connection.raw, touched=connection.touched)
 
     def _command_process(self) -> Process:
         self._commands += 1

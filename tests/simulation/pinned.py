@@ -2,20 +2,18 @@
 
 Chance comes from the seed (keys, serials, nonces, epochs, System IDs), time from the loop, SQLite works without threads
 (`disk`), and sets of tasks keep an order. What stays outside: PYTHONHASHSEED, which a program can only set for another
-one; `run.py` begins every process with 0. Pure work that many shadows do on the same bytes is done once.
+one; `run.py` begins every process with 0. Work whose result does not change is done once (`once.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import logging
 import random
 import secrets
-import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import aiosqlite
@@ -23,22 +21,21 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from propagator import answers, attach, certificates, control, hosting, keys, leading, shadowing
-from propagator.core import signing
+from propagator import agent, attach, control, hosting, keys, leading, shadowing
 from propagator.core.signing import PrivateKey
 from tests.simulation import disk, process
+from tests.simulation.once import once
 from tests.virtual_time import START_S, VirtualLoop, running_loop
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Coroutine, Iterator, Mapping, MutableMapping
+    from pathlib import Path
     from typing import Any, NoReturn
 
     from propagator.control import Answer
+    from propagator.core.difference import JsonObject
     from tests.simulation.network import Network
-
-_CACHED: Final = 4096
-"""Documents whose signatures are remembered: what one run says in some minutes."""
-
 
 class _Task(asyncio.Task):  # type: ignore[type-arg]
     """A task that hashes to its number: a TaskGroup ends its tasks in the order of a set."""
@@ -76,7 +73,6 @@ def pinned(seed: int, network: Network, tell: Callable[[str], None] | None) -> I
             (secrets, "choice", chance.choice),
             (random, "SystemRandom", lambda: random.Random(chance.getrandbits(64))),
             (PrivateKey, "generate", lambda: _key(chance.randbytes(32))),
-            (certificates, "make_authority", _authority),
             (keys, "write_server_certificate", lambda *_: None),
             (aiosqlite, "connect", disk.connect),
             (control, "serve", _serve),
@@ -84,12 +80,10 @@ def pinned(seed: int, network: Network, tell: Callable[[str], None] | None) -> I
             (shadowing, "MqttBus", network.bus),
             (attach, "MqttBus", network.bus),
             (hosting, "EmbeddedBroker", network.embedded),
+            (agent, "LeadDiagnosis", NoDiagnosis),
         ):
             stack.enter_context(patch.object(target, name, value))
-        for name in ("_diagnose", "_draw"):
-            if hasattr(answers.Answers, name):
-                stack.enter_context(patch.object(answers.Answers, name, _look_at_nothing))
-        _remember(stack)
+        stack.enter_context(once())
         stack.enter_context(_logging(tell))
         stack.enter_context(_no_collector())
         yield
@@ -138,9 +132,20 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-async def _look_at_nothing(*_: object) -> dict[str, object]:
-    """Stand in for the diagnosis, which looks at the real network of this machine."""
-    return {"code": "NOT_LOOKED_AT", "title": "The simulation has no network to look at", "confidence": "possible"}
+class NoDiagnosis:
+    """Stands in for the diagnosis, which looks at the real network of this machine, in threads."""
+
+    def __init__(self, _state_dir: Path, _now: Callable[[], dt.datetime]) -> None:
+        pass
+
+    async def find(self) -> JsonObject:
+        return {"code": "NOT_LOOKED_AT", "title": "The simulation has no network to look at", "confidence": "possible"}
+
+    async def draw(self, host: str, port: int) -> None:
+        """Keep no picture."""
+
+    async def tell(self) -> JsonObject:
+        return await self.find()
 
 
 async def _serve(_state_dir: object, answers: Mapping[str, Answer], **_: object) -> NoReturn:
@@ -153,19 +158,3 @@ async def _serve(_state_dir: object, answers: Mapping[str, Answer], **_: object)
 def _key(seed: bytes) -> PrivateKey:
     key = Ed25519PrivateKey.from_private_bytes(seed)
     return PrivateKey.from_pem(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-@functools.cache
-def _authority(lead: str, make: Any = certificates.make_authority) -> certificates.KeyPair:
-    """Make a CA once: TLS is no part of the simulation, tokens carry its certificate all the same."""
-    return make(lead)  # type: ignore[no-any-return]
-
-
-def _remember(stack: ExitStack) -> None:
-    """Open and follow each signed document once: the functions are pure."""
-    for name in ("open_envelope", "authority"):
-        original = getattr(signing, name)
-        remembered = functools.lru_cache(_CACHED)(original)
-        for module in list(sys.modules.values()):
-            if getattr(module, "__name__", "").startswith("propagator") and vars(module).get(name) is original:
-                stack.enter_context(patch.object(module, name, remembered))

@@ -12,7 +12,7 @@ What a machine said before its disk was put back, or lost, it cannot be held to.
 
 from __future__ import annotations
 
-import json
+import functools
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -67,7 +67,9 @@ class Watch:
         self.faults: list[str] = []
         self._pasts: dict[str, _Past] = {}
         self._texts: dict[str, str] = {}
+        self._hashes: dict[str, str] = {}
         self._signed: dict[tuple[str, str], bytes] = {}
+        self._records: set[bytes] = set()
         self.rolled_back_machines: set[str] = set()
 
     @contextmanager
@@ -98,24 +100,27 @@ class Watch:
     def registered(self, content: Registration) -> None:
         """Note what a person registers: this, and nothing else, may be in force anywhere."""
         self._texts[content.hash] = content.canonical
+        self._hashes[content.canonical] = content.hash
 
     def is_signed(self, raw: bytes) -> bool:
         """Say whether a lead signed these very bytes."""
-        return raw in self._signed.values()
+        return raw in self._records
 
     # What happens to a machine.
 
-    def committed(self, machine: str, raw: sqlite3.Connection) -> None:
-        """Hold what was just committed to what was there before."""
+    def committed(self, machine: str, raw: sqlite3.Connection, *, touched: bool) -> None:
+        """Hold what was just committed to what was there before; `touched`: it wrote what is looked at here."""
+        past = self._pasts.setdefault(machine, _Past())
+        if not touched and past.held is not None:
+            return
         held = _read(raw)
         if held is None:
             return
-        past = self._pasts.setdefault(machine, _Past())
         self._authorised(machine, raw, held)
         if past.held is not None:
             self._went_on(machine, raw, past.held, held)
         past.held = held
-        past.hashes.add(_hash(held, self._texts))
+        past.hashes.add(self._hash(held))
 
     def started(self, machine: str, directory: Path) -> None:
         """Hold a machine that starts to what it committed and reported before it ended."""
@@ -147,7 +152,7 @@ class Watch:
     # The rules.
 
     def _authorised(self, machine: str, raw: sqlite3.Connection, held: Held) -> None:
-        if held.registration is not None and held.registration not in self._texts.values():
+        if held.registration is not None and held.registration not in self._hashes:
             self.fault(f"{machine} has a registration in force that nobody registered: {held.registration[:60]}…")
         (signed,) = raw.execute("SELECT raw FROM record").fetchone()
         if signed is not None and not self.is_signed(signed):
@@ -171,8 +176,12 @@ class Watch:
         if not lines or [line[0] for line in lines] != texts[:-1] or texts[-1] != after.registration:
             self.fault(f"the record of {machine} changed, and its history does not show from what to what")
 
+    def _hash(self, held: Held) -> str:
+        return hash_of(None) if held.registration is None else self._hashes.get(held.registration, "of nobody")
+
     def _note_record(self, identity: str, record: Record, raw: bytes) -> None:
         first = self._signed.setdefault((identity, str(record.version)), raw)
+        self._records.add(first)
         if first != raw:
             self.fault(f"{process.current().machine} signed version {record.version} of {record.lead} a second time")
 
@@ -202,13 +211,8 @@ def _read(raw: sqlite3.Connection) -> Held | None:
     return Held(row[0], row[1], floors, issued, line or 0)
 
 
+@functools.lru_cache(1024)
 def _version(text: str) -> Version:
     parsed = version.parse(text)
     assert parsed is not None, text
     return parsed
-
-
-def _hash(held: Held, texts: dict[str, str]) -> str:
-    if held.registration is None:
-        return hash_of(None)
-    return next((known for known, text in texts.items() if text == held.registration), json.dumps(held.registration))

@@ -13,7 +13,7 @@ import pytest
 from propagator.core import ruleset
 from propagator.core.remedy import Tool
 from propagator.core.ruleset import Judgement, Listing, Outcome, RuleRef, Segment, Source
-from propagator.firewall import frames, listing, state
+from propagator.firewall import frames, listing, state, tool
 from propagator.firewall.charge import in_charge
 from propagator.firewall.replay import Replayed, second_opinion
 from propagator.firewall.state import FirewallState, NotRead, Reason
@@ -81,9 +81,9 @@ def test_what_is_not_of_its_shape_is_not_read(raw: bytes) -> None:
 def test_a_tool_that_is_missing_fails_or_does_not_end_is_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "_PATH", f"{tmp_path}:/bin:/usr/bin")
-    monkeypatch.setattr(listing, "DEADLINE_S", 0.3)
-    monkeypatch.setattr(listing, "OUTPUT_LIMIT", 1000)
+    monkeypatch.setattr(tool, "PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(tool, "DEADLINE_S", 0.3)
+    monkeypatch.setattr(tool, "OUTPUT_LIMIT", 1000)
     monkeypatch.setattr(listing, "_NAMES", {})
     for name, script in {
         "nft": "echo '{\"xt\": 1}'",

@@ -237,7 +237,10 @@ class Talk:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a certificate says of itself; nothing of it is believed."""
+    """What a certificate says of itself; nothing of it is believed.
+
+    `fingerprint` is of all of it, `key` of its key alone: whoever shakes hands under it has that key.
+    """
 
     subject: str
     issuer: str
@@ -245,6 +248,7 @@ class Certificate:
     not_before: dt.datetime
     not_after: dt.datetime
     fingerprint: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from propagator.core.diagnosis.seen import Certificate
 
@@ -20,6 +22,7 @@ def certificate_of(raw: bytes) -> Certificate | None:
             not_before=found.not_valid_before_utc,
             not_after=found.not_valid_after_utc,
             fingerprint=hashlib.sha256(raw).hexdigest(),
+            key=_key(found),
         )
     except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None  # what can be wrong in a certificate is found as it is read, piece by piece
@@ -31,3 +34,12 @@ def _names(found: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return [str(name.value) for name in names]
+
+
+def _key(found: x509.Certificate) -> str:
+    """The fingerprint of its key (SubjectPublicKeyInfo), empty for a kind of key that is not known here."""
+    try:
+        key = found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
+    return hashlib.sha256(key).hexdigest()
