@@ -23,8 +23,8 @@ from propagator import keys, settings, snapshot
 from propagator.cli import Place, drawing, ending, json_option, located, print_json
 from propagator.core import moment, signing, strict_json, token, wire
 from propagator.core.errors import InputError, PropagatorError, RefusedError, Unreadable
-from propagator.core.record import Document, Record, read
-from propagator.core.signing import Delegation, Envelope
+from propagator.core.record import read
+from propagator.core.signing import Envelope
 from propagator.core.wire import Typ
 
 if TYPE_CHECKING:
@@ -34,26 +34,6 @@ if TYPE_CHECKING:
 
 INPUT_LIMIT: Final = 256 * 1024
 """Bytes that are read: four times the largest document, so that one too large is told as that."""
-
-_KINDS: Final[dict[str, type[Document]]] = {
-    Typ.RECORD: Record,
-    Typ.HEARTBEAT: wire.Heartbeat,
-    Typ.REPORT: wire.Report,
-    Typ.PRESENCE: wire.Presence,
-    Typ.REQUEST: wire.Request,
-    Typ.ANSWER: wire.Answer,
-    Typ.ATTACH_ASK: wire.AttachAsk,
-    Typ.ATTACH_HELLO: wire.AttachHello,
-    Typ.ATTACH_BIND: wire.AttachBind,
-    Typ.ATTACH_RESULT: wire.AttachResult,
-    Typ.MEMBERSHIP: wire.Membership,
-    Typ.DELEGATION: Delegation,
-}
-
-_BY_A_LEAD: Final = frozenset(
-    {Typ.RECORD, Typ.HEARTBEAT, Typ.REQUEST, Typ.ATTACH_HELLO, Typ.ATTACH_RESULT, Typ.MEMBERSHIP}
-)
-"""What counts only with a delegation of the lead's identity key."""
 
 
 @click.command(
@@ -180,7 +160,7 @@ def _opened(envelope: Envelope, known: _Known) -> _Opened:
         appointed = signing.read_delegation(envelope)
         found = None if appointed is None else appointed[0]
     who = None if problem else known.who(found, envelope.sender, envelope.kid)
-    kind = _KINDS.get(envelope.typ)
+    kind = wire.DOCUMENTS.get(envelope.typ)
     parsed = None if kind is None else read(kind, envelope.payload)
     facts: JsonObject = {
         "kind": "document",
@@ -201,7 +181,7 @@ def _opened(envelope: Envelope, known: _Known) -> _Opened:
 def _problem(envelope: Envelope, found: Authority | None) -> str | None:
     if not envelope.verified:
         return "the signature does not verify under the key that it carries"
-    if found is None and (envelope.delegation is not None or envelope.typ in _BY_A_LEAD):
+    if found is None and (envelope.delegation is not None or envelope.typ in wire.BY_A_LEAD):
         return "no delegation of an identity key appoints the key that signed it"
     return None
 

@@ -18,6 +18,7 @@ from propagator.core.record import (
     Document,
     Hop,
     Moment,
+    Record,
     ServerId,
     Sha256,
     SystemId,
@@ -26,6 +27,7 @@ from propagator.core.record import (
 )
 from propagator.core.registration import plain_text
 from propagator.core.session import Mark, Session
+from propagator.core.signing import Delegation
 from propagator.core.state import Reason, State
 
 if TYPE_CHECKING:
@@ -284,6 +286,28 @@ class Typ(StrEnum):
     ATTACH_RESULT = "attach-result"
     MEMBERSHIP = "membership"
     DELEGATION = "delegation"
+
+
+DOCUMENTS: Final[dict[str, type[Document]]] = {
+    Typ.RECORD: Record,
+    Typ.HEARTBEAT: Heartbeat,
+    Typ.REPORT: Report,
+    Typ.PRESENCE: Presence,
+    Typ.REQUEST: Request,
+    Typ.ANSWER: Answer,
+    Typ.ATTACH_ASK: AttachAsk,
+    Typ.ATTACH_HELLO: AttachHello,
+    Typ.ATTACH_BIND: AttachBind,
+    Typ.ATTACH_RESULT: AttachResult,
+    Typ.MEMBERSHIP: Membership,
+    Typ.DELEGATION: Delegation,
+}
+"""What each `typ` carries."""
+
+BY_A_LEAD: Final = frozenset(
+    {Typ.RECORD, Typ.HEARTBEAT, Typ.REQUEST, Typ.ATTACH_HELLO, Typ.ATTACH_RESULT, Typ.MEMBERSHIP}
+)
+"""What counts only with a delegation of the lead's identity key."""
 
 
 def path_of(hops: tuple[Hop, ...]) -> tuple[tuple[str, str], ...]:

@@ -16,7 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from propagator.core import record, registration, statement, token, wire
 from propagator.core.moment import WRITTEN
 from propagator.core.record import ID_PATTERN, Record
-from propagator.core.signing import ALGORITHM, SIZE_LIMIT, Delegation
+from propagator.core.signing import ALGORITHM, SIZE_LIMIT
 from propagator.core.state import Reason, State
 from propagator.core.wire import Typ
 
@@ -31,22 +31,6 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 JWS_PATTERN: Final = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*$"
 MEDIA_TYPE: Final = "application/jose"
 
-PAYLOADS: Final[dict[Typ, type[Document]]] = {
-    Typ.RECORD: Record,
-    Typ.HEARTBEAT: wire.Heartbeat,
-    Typ.REPORT: wire.Report,
-    Typ.PRESENCE: wire.Presence,
-    Typ.REQUEST: wire.Request,
-    Typ.ANSWER: wire.Answer,
-    Typ.ATTACH_ASK: wire.AttachAsk,
-    Typ.ATTACH_HELLO: wire.AttachHello,
-    Typ.ATTACH_BIND: wire.AttachBind,
-    Typ.ATTACH_RESULT: wire.AttachResult,
-    Typ.MEMBERSHIP: wire.Membership,
-    Typ.DELEGATION: Delegation,
-}
-
-BY_A_LEAD: Final = (*(Typ.RECORD, Typ.HEARTBEAT, Typ.REQUEST, Typ.ATTACH_HELLO, Typ.ATTACH_RESULT, Typ.MEMBERSHIP),)
 BY_A_SHADOW: Final = (Typ.REPORT, Typ.PRESENCE, Typ.ANSWER, Typ.ATTACH_ASK, Typ.ATTACH_BIND)
 
 Schema = dict[str, Any]
@@ -119,11 +103,13 @@ def _meaning(function: Callable[..., object]) -> Schema:
 def made() -> dict[str, str]:
     """Give every schema as the text of its file, by name."""
     schemas = {
-        **{str(typ): schema_of(typ) for typ in PAYLOADS},
+        **{str(typ): schema_of(typ) for typ in Typ},
         "registration": _payload(registration.Fields),
         "token": _payload(token.Token),
         "statement": _payload(statement.Statement),
-        "header-lead": _header(BY_A_LEAD, "The JOSE header of what a lead signs.", delegated=True),
+        "header-lead": _header(
+            tuple(typ for typ in Typ if typ in wire.BY_A_LEAD), "The JOSE header of what a lead signs.", delegated=True
+        ),
         "header-shadow": _header(BY_A_SHADOW, "The JOSE header of what a shadow, or a device that attaches, signs."),
         "header-portal": _header((statement.TYP,), "The JOSE header of what a Registration Portal signs.", realm=True),
         "header-delegation": _header((Typ.DELEGATION,), "The JOSE header of a delegation: `jwk` is the identity key."),
@@ -136,7 +122,7 @@ def made() -> dict[str, str]:
 
 def schema_of(typ: Typ) -> Schema:
     """Give the schema of a document's payload."""
-    return _payload(PAYLOADS[typ])
+    return _payload(wire.DOCUMENTS[typ])
 
 
 def _payload(kind: type[Document | registration.Fields]) -> Schema:
@@ -209,7 +195,7 @@ def _header(types: tuple[str, ...], description: str, *, delegated: bool = False
 
 def header_of(typ: Typ) -> str:
     """Name the header's schema of a document."""
-    return "header-lead" if typ in BY_A_LEAD else "header-shadow" if typ in BY_A_SHADOW else "header-delegation"
+    return "header-lead" if typ in wire.BY_A_LEAD else "header-shadow" if typ in BY_A_SHADOW else "header-delegation"
 
 
 def jws(typ: str, description: str, folder: str = "") -> Schema:

@@ -84,7 +84,7 @@ def test_a_schema_is_one_of_its_dialect_and_says_what_it_is(name: str) -> None:
 
 
 def test_every_document_has_a_schema_and_a_header() -> None:
-    assert set(schemas.PAYLOADS) == set(Typ) == {*schemas.BY_A_LEAD, *schemas.BY_A_SHADOW, Typ.DELEGATION}
+    assert set(wire.DOCUMENTS) == set(Typ) == {*wire.BY_A_LEAD, *schemas.BY_A_SHADOW, Typ.DELEGATION}
 
 
 def _check(typ: str, raw: str) -> None:
@@ -103,7 +103,7 @@ def _check(typ: str, raw: str) -> None:
 @pytest.mark.parametrize("name", VALID)
 def test_a_valid_document_fits_its_schemas(name: str) -> None:
     vector = _load(f"valid/{name}")
-    assert (vector["header"]["typ"] in schemas.BY_A_LEAD) is (vector["delegation"] is not None)
+    assert (vector["header"]["typ"] in wire.BY_A_LEAD) is (vector["delegation"] is not None)
     _check(vector["header"]["typ"], vector["raw"])
 
 
@@ -176,7 +176,7 @@ def test_schema_and_code_take_the_same_payloads(name: str) -> None:
     The first the schema takes and the code refuses; the second the code opens, and refuses, later.
     """
     vector = _load(f"valid/{name}")
-    kind = schemas.PAYLOADS[Typ(vector["header"]["typ"])]
+    kind = wire.DOCUMENTS[Typ(vector["header"]["typ"])]
     validator = _validator(vector["header"]["typ"])
     for changed in _changed(vector["payload"]):
         taken = not isinstance(record.read(kind, json.dumps(changed).encode()), Unreadable)

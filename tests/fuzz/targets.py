@@ -30,7 +30,6 @@ from tests.fuzz import grammar
 from tests.unit.builders import DOCUMENT, b64, key, registered, secret, unb64
 from tests.unit.test_statement import said
 from tests.wire.test_vectors import FOLDER as VECTORS
-from tests.wire.test_vectors import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +68,7 @@ def envelope(raw: bytes) -> None:
         assert opened.verified
         assert (appointed["lead"], appointed["seq"], appointed["key"]) == (named.lead, named.seq, opened.kid)
         assert named.lead == opened.lead == opened.sender
-    if opened.verified and opened.typ in KINDS:
+    if opened.verified and opened.typ in wire.DOCUMENTS:
         payload(opened.typ.encode() + b"\n" + opened.payload)
 
 
@@ -88,7 +87,7 @@ def holds(raw: bytes, kid: str) -> bytes:
 def payload(raw: bytes) -> None:
     """Hold what a line `typ` and a payload read as to being the same once written, signed and opened again."""
     typ, _, members = raw.partition(b"\n")
-    kind = KINDS.get(typ.decode(errors="replace"))
+    kind = wire.DOCUMENTS.get(typ.decode(errors="replace"))
     if kind is None:
         return
     document = record.read(kind, members)

@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from propagator.core import record, signing, token, wire
 from propagator.core.decide import Floor, InForce, Refuse, Trust, decide, judge
 from propagator.core.errors import Unreadable
-from propagator.core.record import Document, Record
-from propagator.core.signing import Authority, Delegation, Envelope
+from propagator.core.signing import Authority, Envelope
 from propagator.core.state import Reason
 from propagator.core.wire import Leaf, Typ
 from tests.unit.builders import v
@@ -28,20 +27,6 @@ FOLDER = Path(__file__).parent
 NOT_DOCUMENTS = {"topics", "token"}
 VALID = sorted(path.stem for path in (FOLDER / "valid").glob("*.json") if path.stem not in NOT_DOCUMENTS)
 INVALID = sorted(path.stem for path in (FOLDER / "invalid").glob("*.json") if path.stem not in NOT_DOCUMENTS)
-KINDS: dict[str, type[Document]] = {
-    Typ.RECORD: Record,
-    Typ.HEARTBEAT: wire.Heartbeat,
-    Typ.REPORT: wire.Report,
-    Typ.PRESENCE: wire.Presence,
-    Typ.REQUEST: wire.Request,
-    Typ.ANSWER: wire.Answer,
-    Typ.ATTACH_ASK: wire.AttachAsk,
-    Typ.ATTACH_HELLO: wire.AttachHello,
-    Typ.ATTACH_BIND: wire.AttachBind,
-    Typ.ATTACH_RESULT: wire.AttachResult,
-    Typ.MEMBERSHIP: wire.Membership,
-    Typ.DELEGATION: Delegation,
-}
 
 
 def _load(name: str) -> JsonObject:
@@ -62,7 +47,7 @@ def test_the_committed_vectors_are_those_that_are_made() -> None:
 
 def test_every_document_type_has_a_vector() -> None:
     types = {_load(f"valid/{name}")["header"]["typ"] for name in VALID}  # type: ignore[index,call-overload]
-    assert types == set(Typ) == set(KINDS)
+    assert types == set(Typ) == set(wire.DOCUMENTS)
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -81,7 +66,7 @@ def test_a_valid_document_reads_as_it_says(name: str) -> None:
         assert signing.authority(envelope) == Authority(
             str(named["lead"]), str(named["identity"]), int(str(named["seq"]))
         )
-    document = record.read(KINDS[envelope.typ], envelope.payload)
+    document = record.read(wire.DOCUMENTS[envelope.typ], envelope.payload)
     assert not isinstance(document, Unreadable), document
     assert json.loads(record.write(document)) == payload
 
@@ -172,7 +157,7 @@ def _outcome(leaf: Leaf, raw: bytes, trust: Trust, floor: Floor | None) -> Reaso
             assert_never(leaf)
     if isinstance(envelope, Unreadable):
         return Reason.UNREADABLE
-    return Reason.UNREADABLE if isinstance(record.read(KINDS[leaf], envelope.payload), Unreadable) else None
+    return Reason.UNREADABLE if isinstance(record.read(wire.DOCUMENTS[leaf], envelope.payload), Unreadable) else None
 
 
 @pytest.mark.parametrize("name", INVALID)
