@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import random
-import signal
 import sqlite3
 import sys
 import time
@@ -18,12 +16,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import children, roster
-from benchmarks.children import say
+from benchmarks import children, roster, shadows
 from benchmarks.race import Arm
 from benchmarks.site import Site, content
-from propagator import control, files, log, notify
-from propagator.agent import Agent
+from propagator import control, files, log
 from propagator.broker.embedded import PID_FILE
 from propagator.core import moment
 from propagator.register import register
@@ -36,8 +32,6 @@ if TYPE_CHECKING:
 
 SETTLE_S: Final = 240.0
 POKE_S: Final = 60.0
-STAGGER_S: Final = 0.004
-"""Between two starts: 1,000 TLS handshakes at once in one process would take longer than any one of them may."""
 
 _PROGRAM: Final = str(Path(sys.executable).with_name("propagator"))
 _SETTLED: Final = (
@@ -84,36 +78,16 @@ async def running(site: Site) -> AsyncIterator[Ours]:
         command = (_PROGRAM, "run", "--config", str(site.lead_config))
         lead = await stack.enter_async_context(children.program(*command, log=lead_log))
         rig = children.python("benchmarks.ours", str(site.directory), log=shadows_log)
-        shadows = await stack.enter_async_context(rig)
-        await shadows.ready()
+        process = await stack.enter_async_context(rig)
+        await process.ready()
         database = site.lead_dir / connection.FILE_NAME
         await roster.until_all(database, _SETTLED, content(0).hash, len(site.devices), within_s=SETTLE_S)
         store = await stack.enter_async_context(connection.opened(site.lead_dir))
         broker = int((site.lead_dir / files.BROKER_DIR / PID_FILE).read_text().split()[0])
-        yield Ours(site, store, {"shadows": shadows.pid, "lead": lead.pid, "broker": broker})
-
-
-# The process of the shadows.
-
-
-async def _follow_all(site: Site) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        for device in site.devices:
-            store = await stack.enter_async_context(connection.opened(site.shadow_dir(device)))
-            agent = Agent(
-                site.shadow_settings(device),
-                store,
-                now=lambda: dt.datetime.now(dt.UTC),
-                rng=random.SystemRandom(),
-                notifier=notify.Notifier(None),
-            )
-            group.create_task(agent.run(stop), name=device)
-            await asyncio.sleep(STAGGER_S)
-        say("ready")
+        yield Ours(site, store, {"shadows": process.pid, "lead": lead.pid, "broker": broker})
 
 
 if __name__ == "__main__":
     log.configure("info", "json")
-    asyncio.run(_follow_all(Site(Path(sys.argv[1]))))
+    site = Site(Path(sys.argv[1]))
+    asyncio.run(shadows.follow(map(site.shadow_settings, site.devices)))
