@@ -101,8 +101,7 @@ def parse(raw: bytes) -> FirewallState | NotRead:
             "ufw_enabled": bool() | None as ufw,
         } if schema == SCHEMA:
             listing = Listing(_by_source(texts), _by_source(failed))
-            flows = read_flows(told.get("conntrack"))
-            return FirewallState(listing, tuple(map(str, names)), ufw, taken_at, float(taken_s), flows)
+            return FirewallState(listing, tuple(map(str, names)), ufw, taken_at, float(taken_s), read_flows(told))
         case _:
             return wrong
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
+from propagator.core.conntrack import Handshake, furthest
 from propagator.core.diagnosis.catalogue import Code, Confidence
 from propagator.core.diagnosis.verdict import Verdict
 
@@ -32,6 +33,9 @@ _SILENT: Final = frozenset(
 _TURNED_AWAY: Final = frozenset({Code.CLOSED_BEFORE_CONNACK, Code.RESET_ON_PAYLOAD, Code.ACCEPTED_BUT_MUTE})
 """What a broker without a place for one more looks like."""
 
+_UNHEARD: Final = frozenset({*_SILENT, Code.FLAKY})
+"""What a table of connections without a place for one more looks like; now and then it has one."""
+
 _REFUSED: Final = frozenset({Code.PORT_CLOSED, Code.REJECTED_BY_FIREWALL})
 _ELSEWHERE: Final = frozenset({*_SILENT, *_REFUSED, Code.HOST_UNREACHABLE, Code.HOST_DOWN_ONLINK, Code.NET_UNREACHABLE})
 """Verdicts that a name which points to another host gives, too."""
@@ -48,6 +52,8 @@ def join(shadow: Verdict, lead: LeadSide) -> Verdict:
 def _joined(shadow: Verdict, lead: LeadSide) -> Verdict | None:
     if lead.at_cap and (shadow.code in _TURNED_AWAY or (shadow.code in _SILENT and _overflows(lead))):
         return _at_cap(lead)
+    if shadow.code in _UNHEARD and (full := _table_full(lead, while_it_tried=True)) is not None:
+        return full
     if shadow.code is Code.ACCEPTED_BUT_MUTE and lead.unread:
         return _verdict(Code.SERVICE_STOPPED, _CERTAIN, f"{lead.unread} connections wait, with words that nobody reads")
     if (elsewhere := _elsewhere(shadow, lead)) is not None:
@@ -108,14 +114,15 @@ def _is_one_of(address: str, others: Iterable[str]) -> bool:
 def _silent(shadow: Verdict, lead: LeadSide) -> Verdict | None:
     passed = lead.passed
     if _overflows(lead):
-        told = f"{passed.listen_overflows + passed.queue_full} connections found the queue full"
-        return _verdict(Code.ACCEPT_QUEUE_FULL, _CERTAIN, told)
+        return _overflowing(lead)
     if passed.rpfilter > 0:
         return _verdict(Code.LEAD_RPFILTER, _CERTAIN, f"reverse-path filtering dropped {passed.rpfilter} packets")
     if passed.no_routes > 0:
         return _verdict(Code.LEAD_NO_ROUTE_BACK, _CERTAIN, f"{passed.no_routes} answers had no route")
     if lead.half_open:
         return _half_open(lead)
+    if not _filters(lead, "drop") and (found := _tracked(lead)) is not None:
+        return found
     if lead.swallowed >= BURST or (lead.wire or 0) > 0 or _filters(lead, "drop"):
         return _dropped_here(shadow, lead)
     if shadow.code is Code.DROPPED_ON_PATH:  # the shadow has named the place
@@ -126,6 +133,11 @@ def _silent(shadow: Verdict, lead: LeadSide) -> Verdict | None:
 
 def _overflows(lead: LeadSide) -> bool:
     return lead.passed.listen_overflows > 0 or lead.passed.queue_full > 0
+
+
+def _overflowing(lead: LeadSide) -> Verdict:
+    told = f"{lead.passed.listen_overflows + lead.passed.queue_full} connections found the queue full"
+    return _verdict(Code.ACCEPT_QUEUE_FULL, _CERTAIN, told)
 
 
 def _at_cap(lead: LeadSide) -> Verdict:
@@ -150,6 +162,32 @@ def _half_open(lead: LeadSide) -> Verdict:
     return _verdict(Code.LEAD_OUTPUT_DROPS, _CERTAIN, f"half-open connections of {peers}; no answer ever left")
 
 
+def _table_full(lead: LeadSide, *, while_it_tried: bool) -> Verdict | None:
+    """The table of connections has no place; where nothing was dropped `while_it_tried`, it is not that."""
+    table = lead.conntrack
+    if table is None or not table.is_full or (while_it_tried and table.dropped == 0):
+        return None
+    told = f"{table.count} of {table.limit} connections are tracked"
+    if table.dropped:
+        told += f"; {table.dropped} packets found no place in {lead.window_s:.0f} s"
+    found = _verdict(Code.LEAD_CONNTRACK_FULL, _CERTAIN if table.dropped else _PROBABLE, told)
+    return found.knowing(limit=f" ({table.limit} entries)")
+
+
+def _tracked(lead: LeadSide) -> Verdict | None:
+    """What the table of connections says of those that this is about: the last two minutes, before this watch, too."""
+    who = ", ".join(lead.about[:_NAMED])
+    match furthest(lead.flows, lead.port, lead.about):
+        case Handshake.ANSWERED:
+            told = f"the first packets of {who} came in and were answered, and nothing followed"
+            return _verdict(Code.REPLY_LOST, _PROBABLE, f"{told} (conntrack)")
+        case Handshake.UNANSWERED:
+            told = f"the first packets of {who} came through this host's filter, and were not answered"
+            return _verdict(Code.ACCEPT_QUEUE_FULL, _PROBABLE, f"{told} (conntrack)")
+        case _:
+            return None
+
+
 def _dropped_here(shadow: Verdict, lead: LeadSide) -> Verdict:
     """The lead's own filter: certain if two independent views say so, the wire's, the rules', the shadow's own."""
     told = f"{lead.swallowed} packets arrived and were not delivered"
@@ -172,30 +210,46 @@ def _dropped_before(lead: LeadSide) -> Verdict:
 
 def judge_lead(lead: LeadSide, dialled: Iterable[str] = ()) -> Verdict:
     """Say what a lead sees of its own port without any shadow's word; `dialled`: the addresses that it advertises."""
-    wanted = tuple(dialled)
+    return _unheard(lead, tuple(dialled)) or _of_sockets(lead) or _by_rules(lead) or _tracked(lead) or _eaten(lead)
+
+
+def _unheard(lead: LeadSide, wanted: tuple[str, ...]) -> Verdict | None:
     for address in wanted or (None,):
-        if address in lead.listeners:
-            continue
-        if (heard := listening(lead, address)) is not None:
+        if address not in lead.listeners and (heard := listening(lead, address)) is not None:
             return heard
+    return None
+
+
+def _of_sockets(lead: LeadSide) -> Verdict | None:
+    """What connections meet here, whoever began them."""
     if lead.at_cap:
         return _at_cap(lead)
+    if (full := _table_full(lead, while_it_tried=False)) is not None:
+        return full
     if _overflows(lead):
-        return _silent(Verdict(Code.NO_ANSWER_AT_ALL, _PROBABLE, ""), lead) or _fine(lead)
+        return _overflowing(lead)
     if lead.unread:
         return _verdict(Code.SERVICE_STOPPED, _CERTAIN, f"{lead.unread} connections wait, with words that nobody reads")
     if lead.half_open:
         found = _half_open(lead)
         return Verdict(found.code, _PROBABLE, found.reason, facts=found.facts)
+    return None
+
+
+def _by_rules(lead: LeadSide) -> Verdict | None:
     rules = lead.filter
-    if rules is not None and rules.outcome in {"drop", "reject"}:
-        code = Code.LEAD_FIREWALL_DROPS if rules.outcome == "drop" else Code.LEAD_FIREWALL_REJECTS
-        told = "its rules, and a replay of them, say so" if rules.agreed else "its rules say so"
-        return _with_rule(_verdict(code, _CERTAIN if rules.agreed else _PROBABLE, told), lead)
-    if lead.swallowed >= BURST:
-        told = f"{lead.swallowed} packets arrived and were not delivered; whose they were, the counters do not say"
-        return _verdict(Code.LEAD_FIREWALL_DROPS, Confidence.POSSIBLE, told)
-    return _fine(lead)
+    if rules is None or rules.outcome not in {"drop", "reject"}:
+        return None
+    code = Code.LEAD_FIREWALL_DROPS if rules.outcome == "drop" else Code.LEAD_FIREWALL_REJECTS
+    told = "its rules, and a replay of them, say so" if rules.agreed else "its rules say so"
+    return _with_rule(_verdict(code, _CERTAIN if rules.agreed else _PROBABLE, told), lead)
+
+
+def _eaten(lead: LeadSide) -> Verdict:
+    if lead.swallowed < BURST:
+        return _fine(lead)
+    told = f"{lead.swallowed} packets arrived and were not delivered; whose they were, the counters do not say"
+    return _verdict(Code.LEAD_FIREWALL_DROPS, Confidence.POSSIBLE, told)
 
 
 def _fine(lead: LeadSide) -> Verdict:

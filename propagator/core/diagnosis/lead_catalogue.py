@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from propagator.core.diagnosis.codes import Code, Entry, Side
+from propagator.core.diagnosis.codes import Code, Confidence, Entry, Side
 
 _FROM_THE_LEAD: Final = "on the lead: propagator diagnose"
 _FROM_A_SHADOW: Final = "on a shadow: propagator diagnose"
@@ -94,12 +94,22 @@ ENTRIES: Final[dict[Code, Entry]] = {
         Side.NOWHERE,
         _FROM_A_SHADOW,
     ),
+    Code.LEAD_CONNTRACK_FULL: Entry(
+        "The lead's host tracks as many connections as it may",
+        "The kernel of the lead's host keeps a table of connections for its firewall; it is full{limit}, and the first"
+        " packets of new ones are dropped.",
+        "nf_conntrack_count has reached nf_conntrack_max, and the kernel counts packets that found no place",
+        "on the lead's host: raise nf_conntrack_max, and see who fills the table",
+        Side.LEAD,
+        "on the lead, while a device tries: propagator diagnose --watch 120",
+    ),
     Code.ACCEPT_QUEUE_FULL: Entry(
         "The lead's broker takes no more connections",
         "The queue of new connections on the lead is full: the broker is overloaded or stuck.",
-        "the lead's kernel counts the overflow (ListenOverflows)",
+        "the lead's kernel counts the overflow (ListenOverflows), or tracks first packets that nobody answered",
         "on the lead: systemctl restart propagator",
         Side.LEAD,
+        "on the lead, while a device tries: propagator diagnose --watch 120",
     ),
     Code.CONNECTIONS_AT_CAP: Entry(
         "The lead's broker has as many connections as it may have",
@@ -123,4 +133,18 @@ ENTRIES: Final[dict[Code, Entry]] = {
         Side.LEAD,
         _AGAIN,
     ),
+}
+
+CONFIDENCE: Final[dict[Code, tuple[Confidence, ...]]] = {
+    **dict.fromkeys(
+        (
+            Code.LEAD_OUTPUT_DROPS,
+            Code.LEAD_FIREWALL_REJECTS,
+            Code.LEAD_CONNTRACK_FULL,
+            Code.ACCEPT_QUEUE_FULL,
+            Code.LEAD_READY,
+        ),
+        (Confidence.CERTAIN, Confidence.PROBABLE),
+    ),
+    Code.LEAD_FIREWALL_DROPS: tuple(Confidence),
 }

@@ -18,6 +18,7 @@ _UNKNOWN: Final = {
     "hop": "",
     "issuer": "another issuer",
     "lead": "the lead",
+    "limit": "",
     "network": "this server's network",
     "other": "something else",
     "port": "of the lead",
