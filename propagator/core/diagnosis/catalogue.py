@@ -380,9 +380,6 @@ CONFIDENCE: Final[dict[Code, tuple[Confidence, ...]]] = {
             Code.CLOSED_BEFORE_CONNACK,
             Code.MQTT_SUBSCRIBE_REFUSED,
             Code.REPLY_LOST,
-            Code.LEAD_OUTPUT_DROPS,
-            Code.LEAD_FIREWALL_REJECTS,
-            Code.LEAD_READY,
         ),
         _SURE_OR_PROBABLE,
     ),
@@ -391,8 +388,8 @@ CONFIDENCE: Final[dict[Code, tuple[Confidence, ...]]] = {
     Code.PORT_CLOSED: (Confidence.PROBABLE,),
     Code.NO_HEARTBEAT: (Confidence.PROBABLE,),
     Code.NO_ANSWER_AT_ALL: (Confidence.POSSIBLE,),
-    Code.LEAD_FIREWALL_DROPS: tuple(Confidence),
     Code.CANNOT_TELL: (Confidence.POSSIBLE,),
+    **lead_catalogue.CONFIDENCE,
     **portal_catalogue.CONFIDENCE,
 }
 """How sure a verdict of a code can be; one that is not listed is only ever said where nothing else fits."""

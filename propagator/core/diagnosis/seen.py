@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import datetime as dt
 
+    from propagator.core.conntrack import Flow, Table
     from propagator.core.remedy import ChainRef
 
 
@@ -334,6 +335,9 @@ class LeadSide:
     `usual` is what the counters did in as long a while before; `unread`: connections that nobody accepted, with words
     in them; `queue`: connections that waited; `wire`: SYNs for the port that arrived at the interface, None where that
     could not be watched. `own` are the host's addresses; `at_cap`: the agent says that its broker turns others away.
+    `conntrack`: the kernel's table of connections, `dropped` over this while; None: there is none, or it is not shown.
+    `flows`: who is in it, as far as root read that; `is_whole`: all of them. `about`: addresses, or networks, of the
+    shadows that do not get through.
     """
 
     port: int
@@ -349,6 +353,10 @@ class LeadSide:
     filter: Filter | None = None
     window_s: float = 0.0
     at_cap: bool = False
+    conntrack: Table | None = None
+    flows: tuple[Flow, ...] = ()
+    is_whole: bool = False
+    about: tuple[str, ...] = ()
 
     @property
     def swallowed(self) -> int:
