@@ -15,6 +15,7 @@ from propagator.diagnose import lead_side
 
 if TYPE_CHECKING:
     from propagator.cli import Place
+    from propagator.core.diagnosis.seen import LeadSide
     from propagator.diagnose.lead_side import Found
 
 WATCH_S: Final = 3.0
@@ -58,6 +59,7 @@ def _tell_side(found: Found) -> None:
         "Not delivered": f"{side.swallowed} packets in {side.window_s:.0f} s",
         "On the wire": "" if side.wire is None else f"{side.wire} first packets for this port",
         "Firewall": _told_filter(found),
+        "Conntrack": _told_table(side),
         "The device says": "" if found.shadow is None else f"{found.shadow.code}: {found.shadow.cause}",
     }
     for name, told in facts.items():
@@ -66,7 +68,17 @@ def _tell_side(found: Found) -> None:
     for each in found.missing:
         heard = "was never heard" if each.last_heard is None else f"last heard {each.last_heard}"
         said = "" if each.code is None else f"; said then: {each.code}"
-        click.echo(visible(f"  {'Not connected':<15} {each.id} ({each.name}), {heard}{said}"))
+        now = f"; {each.told}" if each.told else ""
+        click.echo(visible(f"  {'Not connected':<15} {each.id} ({each.name}), {heard}{said}{now}"))
+
+
+def _told_table(side: LeadSide) -> str:
+    table = side.conntrack
+    if table is None or not table.count:
+        return ""
+    dropped = f", {table.dropped} packets dropped for want of a place" if table.dropped else ""
+    unread = f"; whose they are cannot be told: {side.flows_unread}" if side.filter and side.flows_unread else ""
+    return f"{table.count} of {table.limit} connections{dropped}{unread}"
 
 
 def _told_filter(found: Found) -> str:

@@ -13,16 +13,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class Handshake(StrEnum):
-    """How far a connection got in the last two minutes: its SYN came in, it was answered, or the three words were said.
+    """How far a connection got: its SYN came in, it was answered, or the three words were said."""
 
-    STANDING: they were said at some time; the kernel keeps such an entry for days after its device fell silent.
-    """
-
-    STANDING = "standing"
     UNANSWERED = "unanswered"
     ANSWERED = "answered"
     COMPLETE = "complete"
@@ -30,12 +26,12 @@ class Handshake(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """So many connections of a peer to a port that got so far."""
+    """A connection of a peer to a port; `age_s`: how long ago its last packet came by."""
 
     port: int
     peer: str
     handshake: Handshake
-    count: int = 1
+    age_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,50 +79,48 @@ def _sum(rows: list[dict[str, str]], name: str) -> int | None:
         return None
 
 
-def read_flow(line: str) -> Flow | None:
+TIMEOUTS: Final[Mapping[str, int]] = {
+    "syn_sent": 120,
+    "syn_recv": 60,
+    "established": 5 * 24 * 3600,
+    "fin_wait": 120,
+    "close_wait": 60,
+    "last_ack": 30,
+    "time_wait": 120,
+    "close": 10,
+}
+"""How long Linux keeps an entry in each state, in seconds, unless nf_conntrack_tcp_timeout_… says otherwise."""
+
+
+def read_flow(line: str, timeouts: Mapping[str, int] = TIMEOUTS) -> Flow | None:
     """Read a line of /proc/net/nf_conntrack, or of `conntrack -L`; None for what is no connection of TCP."""
-    words = line.split()
-    if "tcp" not in words[:3]:
-        return None
-    told: dict[str, str] = {}
+    _, _, told = f" {line}".partition(" tcp ")
+    words = told.split()
+    named: dict[str, str] = {}
     for word in words:  # the first of each name is of the packet that began it, the second of its answer
         name, _, value = word.partition("=")
-        told.setdefault(name, value)
+        named.setdefault(name, value)
     try:
-        peer = ipaddress.ip_address(told["src"])
-        return Flow(int(told["dport"]), str(peer), _handshake(words))
+        _, left_s, state = words[:3]
+        age_s = max(0, timeouts[state.lower().rstrip("2")] - int(left_s))
+        return Flow(int(named["dport"]), str(ipaddress.ip_address(named["src"])), _handshake(state, line), age_s)
     except (KeyError, ValueError):
         return None
 
 
-_BEGUN: Final = frozenset({"SYN_SENT", "SYN_SENT2"})
-_HALF: Final = frozenset({"SYN_RECV", "CLOSE"})
 _ASSURED: Final = "[ASSURED]"
 """What the kernel writes behind the third word; a half-open connection that was given up is closed without it."""
 
 
-def _handshake(words: list[str]) -> Handshake:
-    if not _BEGUN.isdisjoint(words):
+def _handshake(state: str, line: str) -> Handshake:
+    if state.startswith("SYN_SENT"):
         return Handshake.UNANSWERED
-    if "ESTABLISHED" in words:
-        return Handshake.STANDING
-    is_half = not _HALF.isdisjoint(words) and _ASSURED not in words
+    is_half = state == "SYN_RECV" or (state == "CLOSE" and _ASSURED not in line)
     return Handshake.ANSWERED if is_half else Handshake.COMPLETE
 
 
-def furthest(flows: Iterable[Flow], port: int, peers: Iterable[str]) -> Handshake | None:
-    """Say how far one of these addresses got to this port; None if none of them is in the table."""
-    wanted = {_network(peer) for peer in peers}
-    found = {
-        flow.handshake
-        for flow in flows
-        if flow.port == port and any(ipaddress.ip_address(flow.peer) in network for network in wanted)
-    }
-    return max(found, key=_FAR.index, default=None)
-
-
-_FAR: Final = list(Handshake)
-
-
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(text.partition("%")[0], strict=False)
+def latest(flows: Iterable[Flow], peers: Iterable[str]) -> Flow | None:
+    """Give the latest connection of any of these addresses or networks; None if there is none."""
+    wanted = [ipaddress.ip_network(peer.partition("%")[0], strict=False) for peer in peers]
+    found = (flow for flow in flows if any(ipaddress.ip_address(flow.peer) in network for network in wanted))
+    return min(found, key=lambda flow: flow.age_s, default=None)

@@ -39,6 +39,7 @@ class Tool(StrEnum):
     WINDOWS = "windows"
     NETSH = "netsh"
     ROUTER = "router"
+    SYSCTL = "sysctl"
 
 
 class Side(StrEnum):
@@ -122,8 +123,8 @@ def open_port(  # noqa: PLR0913  each of them is a word of the rule
             return _windows(wanted)
         case Tool.NETSH:
             return _netsh(wanted)
-        case Tool.ROUTER:
-            raise InputError("What a router forwards has a target.", hint="Use `forward`.")
+        case Tool.ROUTER | Tool.SYSCTL:
+            raise InputError(f"{tool} opens no port.", hint="Use `forward`, or `track_more`.")
 
 
 _PORTS: Final = 65536
@@ -354,6 +355,29 @@ def forward(port: int, networks: Sequence[Network], targets: Sequence[Address], 
     there = f"forward: allow TCP from {sources} to {target} port {port}, new and established connections"
     back = f"forward: allow TCP from {target} port {port} to {sources}, established connections"
     return Remedy(Tool.ROUTER, where, (there, back), (f"remove both rules for TCP port {port} again",))
+
+
+_TRACKED: Final = "net.netfilter.nf_conntrack_max"
+_TRACKED_FILE: Final = "/etc/sysctl.d/90-propagator-conntrack.conf"
+_LOADED_FILE: Final = "/etc/modules-load.d/propagator-conntrack.conf"
+
+
+def track_more(limit: int) -> Remedy:
+    """Say how to let the kernel track twice as many connections as `limit`, now and after a restart.
+
+    The module is named to be loaded at boot: where it is not there when the settings are made, they are passed over.
+    """
+    return Remedy(
+        Tool.SYSCTL,
+        LEAD_HOST,
+        (
+            f"sysctl -w {_TRACKED}={2 * limit}",
+            f"echo '{_TRACKED} = {2 * limit}' >{_TRACKED_FILE}",
+            f"echo nf_conntrack >{_LOADED_FILE}",
+        ),
+        (f"sysctl -w {_TRACKED}={limit}", f"rm -f {_TRACKED_FILE} {_LOADED_FILE}"),
+        (f"sysctl net.netfilter.nf_conntrack_count {_TRACKED}", "cat /proc/net/stat/nf_conntrack"),
+    )
 
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")

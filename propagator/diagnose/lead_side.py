@@ -11,27 +11,32 @@ import dataclasses
 import ipaddress
 import json
 import secrets
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from propagator import control, downlink, keys, snapshot
 from propagator.core import moment, signing
+from propagator.core.conntrack import latest
 from propagator.core.diagnosis.joint import join, judge_lead
 from propagator.core.errors import RefusedError, StateError, Unreadable
 from propagator.core.record import read
 from propagator.core.wire import Report, Request, Typ
-from propagator.diagnose import filtering
+from propagator.diagnose import filtering, missing
 from propagator.diagnose.telling import SCHEMA, finding, verdict_of
 from propagator.diagnose.watching import watching
 from propagator.firewall.state import NotRead
+from propagator.probe import kernel
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Mapping
     from pathlib import Path
 
     from propagator.core.diagnosis import Verdict
     from propagator.core.diagnosis.seen import LeadSide
-    from propagator.core.difference import JsonObject
+    from propagator.core.difference import JsonObject, JsonValue
+    from propagator.diagnose.missing import Missing
     from propagator.settings import Settings
     from propagator.snapshot import Member
 
@@ -39,16 +44,6 @@ ANSWER_S: Final = 30.0
 """A diagnosis takes 20 s at most; the rest is for the way."""
 
 ANSWER_BYTES: Final = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A shadow that is not connected: when it was heard last, and what it said then of its way here, if anything."""
-
-    id: str
-    name: str
-    last_heard: str | None
-    code: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +95,13 @@ async def look(wanted: Settings, seconds: float, now: dt.datetime, means: Means)
     async with watching(port, wire=means.wire) as watch:
         await asyncio.sleep(seconds)
         side = watch.seen()
-    side, unread = await _with_rules(await _with_cap(side, wanted.state_dir), means)
+    away = missing.read(wanted.state_dir)
+    live = await _live(wanted.state_dir, [each.id for each in away])
+    away = missing.placed(away, live.addresses)
+    about = tuple(dict.fromkeys(address for each in away for address in each.addresses))
+    side, unread = await _with_rules(replace(side, at_cap=live.at_cap, about=about), means)
     verdict = judge_lead(side, _own_addresses(wanted)).knowing(**_facts(wanted, port))
-    return Found(side, verdict, moment.write(now), unread=unread, missing=_missing(wanted.state_dir))
+    return Found(side, verdict, moment.write(now), unread=unread, missing=missing.followed(away, side))
 
 
 async def probe(wanted: Settings, device: str, where: tuple[str, int] | None, now: dt.datetime, means: Means) -> Found:
@@ -122,37 +121,49 @@ async def probe(wanted: Settings, device: str, where: tuple[str, int] | None, no
         side = watch.seen()
     shadow = verdict_of(told)
     facts = _facts(wanted, port)
-    side = await _with_cap(side, wanted.state_dir)
+    live = await _live(wanted.state_dir, [device])
+    about = missing.addresses_of(device, live.addresses) or _networks(shadow)
+    side = replace(side, at_cap=live.at_cap, about=about)
     side, unread = await _with_rules(side, replace(means, source=means.source or _from_network(shadow)))
     joined = join(shadow, side).knowing(**facts)
     return Found(side, joined, moment.write(now), device, shadow.knowing(**facts), unread)
 
 
-def _missing(state_dir: Path) -> tuple[Missing, ...]:
-    """List the shadows that are not connected."""
-    away = [member for member in snapshot.read(state_dir).members if not member.online]
-    return tuple(Missing(each.id, each.name, each.last_heard, _code(each)) for each in away)
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the running agent knows of its broker: whether it turns others away, and whence devices came."""
+
+    at_cap: bool = False
+    addresses: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
-def _code(member: Member) -> str | None:
-    told = (member.report or {}).get("finding")
-    return str(told["code"]) if isinstance(told, dict) and "code" in told else None
+ASKED: Final = 100
+"""Devices whose addresses are asked for: a request has its limit."""
 
 
-async def _with_cap(side: LeadSide, state_dir: Path) -> LeadSide:
-    """Add what the running agent knows of its broker; without one there is nothing to add."""
-    reply = await asyncio.to_thread(control.ask, state_dir, "live")
+async def _live(state_dir: Path, devices: list[str]) -> Live:
+    """Ask the running agent; without one nothing is known."""
+    whence: list[JsonValue] = [*devices[:ASKED]]
+    reply = await asyncio.to_thread(control.ask, state_dir, "live", whence=whence)
     link = (reply or {}).get("downlink")
-    return replace(side, at_cap=isinstance(link, dict) and link.get("connections_at_cap") is True)
+    if not isinstance(link, dict):
+        return Live()
+    addresses = link.get("addresses")
+    return Live(link.get("connections_at_cap") is True, addresses if isinstance(addresses, dict) else {})
 
 
 async def _with_rules(side: LeadSide, means: Means) -> tuple[LeadSide, str]:
-    """Add what the own firewall makes of the port; if its rules were not to be had, why."""
+    """Add what the own firewall makes of the port, and who is tracked; if that was not to be had, why."""
     if not means.rules:
         return side, ""
     found = await asyncio.to_thread(filtering.rules, now=True)
     if isinstance(found, NotRead):
         return side, f"{found.text} {found.hint}"
+    since_s = max(0, round(time.time() - found.taken_s))
+    flows = tuple(replace(flow, age_s=flow.age_s + since_s) for flow in found.flows.found if flow.port == side.port)
+    came = latest(flows, side.about)
+    unrouted = () if came is None or kernel.route(came.peer) is not None else (came.peer,)
+    side = replace(side, flows=flows, flows_unread=found.flows.unread, unrouted=unrouted)
     judged = [
         await asyncio.to_thread(filtering.of_port, found, side.port, source)
         for source in ((means.source,) if means.source else filtering.neighbours())
@@ -162,13 +173,19 @@ async def _with_rules(side: LeadSide, means: Means) -> tuple[LeadSide, str]:
     return replace(side, filter=chosen), "" if chosen is not None else "This host is in no network."
 
 
+def _networks(shadow: Verdict) -> tuple[str, ...]:
+    """Give the shadow's network, if its verdict names it."""
+    try:
+        return (str(ipaddress.ip_network(shadow.facts["network"])),)
+    except (KeyError, ValueError):
+        return ()
+
+
 def _from_network(shadow: Verdict) -> str | None:
     """Give an address of the shadow's network, if its verdict names it."""
-    try:
-        network = ipaddress.ip_network(shadow.facts["network"])
-    except (KeyError, ValueError):
-        return None
-    return str(network.network_address + 1 if network.num_addresses > 1 else network.network_address)
+    for network in map(ipaddress.ip_network, _networks(shadow)):
+        return str(network.network_address + 1 if network.num_addresses > 1 else network.network_address)
+    return None
 
 
 def _port(wanted: Settings) -> int:

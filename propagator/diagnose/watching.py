@@ -1,6 +1,6 @@
 """A lead watches its own port for a while: listeners, queues, half-open connections and the kernel's counters.
 
-All of it from /proc/self/net, without any privilege (FIREWALL.md §1, 4). `wire` is the one thing for root: the SYNs
+All of it from /proc, without any privilege (FIREWALL.md §1, 4). `wire` is the one thing for root: the SYNs
 that arrive at the interface, seen before any filter.
 """
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from propagator.core.diagnosis.seen import Counters, HalfOpen, LeadSide
 from propagator.core.errors import StateError
+from propagator.firewall import conntrack
 from propagator.probe import counters, kernel
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Watch:
             (each.peer, each.peer_port) for each in counters.sockets(port) if each.state == counters.SYN_RECV
         )
         """Half-open connections that were there already: of another try, maybe of another cause."""
+        self._fullest = conntrack.table()
+        """Its table of connections as it was, with the most that were in it since."""
         self._queue = 0
         self._unread = 0
         self.wire: int | None = None
@@ -59,8 +62,10 @@ class Watch:
             self._next.cancel()
 
     def look(self) -> None:
-        """Look once at the sockets of the port."""
-        unread = 0
+        """Look once at the sockets of the port, and at the table of connections."""
+        table, unread = conntrack.table(), 0
+        if table is not None and self._fullest is not None:
+            self._fullest = replace(self._fullest, count=max(self._fullest.count, table.count))
         for each in counters.sockets(self._port):
             if each.state == counters.SYN_RECV and (each.peer, each.peer_port) not in self._before:
                 self._half_open[each.peer] = max(each.retransmits, self._half_open.get(each.peer, 0))
@@ -73,7 +78,7 @@ class Watch:
     def seen(self) -> LeadSide:
         """Say what was seen up to now."""
         window_s = asyncio.get_running_loop().time() - self._begun_s
-        listed = counters.sockets(self._port)
+        listed, table = counters.sockets(self._port), conntrack.table()
         return LeadSide(
             port=self._port,
             listeners=tuple(sorted({each.address for each in listed if each.state == counters.LISTEN})),
@@ -86,6 +91,7 @@ class Watch:
             connected=tuple(sorted({each.peer for each in listed if each.state == counters.ESTABLISHED})),
             wire=self.wire,
             window_s=window_s,
+            conntrack=None if table is None or self._fullest is None else table.since(self._fullest),
         )
 
 

@@ -1,18 +1,17 @@
 """The kernel's table of connections: how full it is, for everybody (`table`); who is in it, for root (`capture`).
 
-Where the kernel does not show its entries in /proc, Debian's `conntrack` is asked, if it is installed. Kept are counts
-by port and peer, of ports on which something listens here: nobody's browsing gets into the file.
+Where the kernel does not show its entries in /proc, Debian's `conntrack` is asked, if it is installed. Kept is
+the latest connection of each peer to a port on which something listens here: nobody's browsing gets into the file.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from propagator.core.conntrack import Flow, Handshake, Table, dropped_and_clashed, read_flow
+from propagator.core.conntrack import TIMEOUTS, Flow, Handshake, Table, dropped_and_clashed, read_flow
 from propagator.firewall import tool
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _NET: Final = Path("/proc/self/net")
 _LISTEN: Final = "0A"
 
 FLOWS_LIMIT: Final = 20_000
-"""Counts that are kept: the shadows that a lead may have, five times over. With more the rest is not known."""
+"""Peers that are kept: the shadows that a lead may have, five times over. With more the rest is not known."""
 
 
 def table() -> Table | None:
@@ -43,14 +42,13 @@ def table() -> Table | None:
 
 @dataclass(frozen=True, slots=True)
 class Flows:
-    """Who is in the table. `whole`: all of them were read, so that who is not among them is not in it."""
+    """Who is in the table. `unread`: why others may be, too; empty: who is not among them is not in it."""
 
     found: tuple[Flow, ...]
-    whole: bool
-    why: str = ""
+    unread: str
 
 
-NOT_CAPTURED: Final = Flows((), whole=False, why="the captured state does not hold it")
+NOT_CAPTURED: Final = Flows((), "the captured state does not hold it")
 
 
 def capture() -> JsonObject:
@@ -58,7 +56,7 @@ def capture() -> JsonObject:
     try:
         ports = frozenset(_listening())
         with (_NET / "nf_conntrack").open() as lines:
-            return _counted(lines, ports)
+            return _latest(lines, ports)
     except FileNotFoundError:
         return _by_tool()
     except OSError as exc:
@@ -73,7 +71,11 @@ def _by_tool() -> JsonObject:
         if text is None:
             return _unread(why)
         lines += text.splitlines()
-    return _counted(lines, frozenset(_listening()))
+    return _latest(lines, frozenset(_listening()))
+
+
+def _unread(why: str) -> JsonObject:
+    return {"flows": [], "unread": why}
 
 
 def _listening() -> Iterator[int]:
@@ -85,38 +87,43 @@ def _listening() -> Iterator[int]:
                 yield int(own.rpartition(":")[2], 16)
 
 
-def _counted(lines: Iterable[str], ports: frozenset[int]) -> JsonObject:
-    counted: Counter[tuple[int, str, str]] = Counter()
+def _latest(lines: Iterable[str], ports: frozenset[int]) -> JsonObject:
+    """Keep the latest connection of each peer to each of these ports."""
+    kept: dict[tuple[int, str], Flow] = {}
+    timeouts = {name: _timeout(name, usual_s) for name, usual_s in TIMEOUTS.items()}
     end_s = time.monotonic() + tool.DEADLINE_S
-    whole = True
+    unread = ""
     for line in lines:
-        flow = read_flow(line)
+        flow = read_flow(line, timeouts)
         if flow is not None and flow.port in ports:
-            counted[flow.port, flow.peer, flow.handshake] += 1
-        if len(counted) > FLOWS_LIMIT or time.monotonic() > end_s:
-            whole = False
+            kept[flow.port, flow.peer] = min(flow, kept.get((flow.port, flow.peer), flow), key=lambda one: one.age_s)
+        if len(kept) > FLOWS_LIMIT or time.monotonic() > end_s:
+            unread = "the table holds more than is read"
             break
-    flows: list[JsonValue] = [[port, peer, handshake, count] for (port, peer, handshake), count in counted.items()]
-    return {"flows": flows, "whole": whole, "why": "" if whole else "the table holds more than is read"}
+    flows: list[JsonValue] = [[flow.port, flow.peer, flow.handshake, flow.age_s] for flow in kept.values()]
+    return {"flows": flows, "unread": unread}
 
 
-def _unread(why: str) -> JsonObject:
-    return {"flows": [], "whole": False, "why": why}
+def _timeout(state: str, usual_s: int) -> int:
+    try:
+        return int((_SETTINGS / f"nf_conntrack_tcp_timeout_{state}").read_text())
+    except (OSError, ValueError):
+        return usual_s
 
 
 def read(told: JsonValue) -> Flows:
     """Read what `capture` gave out of the document that it stands in; what is not of its shape is not read."""
     match told:
-        case {"conntrack": {"flows": [*rows], "whole": bool(whole), "why": str(why)}}:
-            found = [_flow(row) for row in rows]
-            return Flows(tuple(flow for flow in found if flow is not None), whole and None not in found, why)
+        case {"conntrack": {"flows": [*rows], "unread": str(unread)}}:
+            found = [flow for row in rows if (flow := _flow(row)) is not None]
+            return Flows(tuple(found), unread or ("" if len(found) == len(rows) else "some are of another shape"))
         case _:
             return NOT_CAPTURED
 
 
 def _flow(row: JsonValue) -> Flow | None:
     match row:
-        case [int(port), str(peer), str(handshake), int(count)] if handshake in set(Handshake):
-            return Flow(port, peer, Handshake(handshake), count)
+        case [int(port), str(peer), str(handshake), int(age_s)] if handshake in set(Handshake):
+            return Flow(port, peer, Handshake(handshake), age_s)
         case _:
             return None

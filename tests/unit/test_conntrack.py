@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from propagator.core.conntrack import Flow, Handshake, Table, dropped_and_clashed, furthest, read_flow
+from propagator.core.conntrack import Flow, Handshake, Table, dropped_and_clashed, latest, read_flow
 
 PEER, PEER6 = "10.9.0.2", "fd09::2"
 
@@ -24,8 +24,8 @@ FROM_TOOL: Final = """\
 tcp      6 114 SYN_SENT src=10.9.0.2 dst=10.9.0.1 sport=47778 dport=8883 [UNREPLIED] src=10.9.0.1 dst=10.9.0.2 sport=8883 dport=47778 mark=0 use=1
 tcp      6 59 SYN_RECV src=fd09::2 dst=fd09::1 sport=42650 dport=8884 src=fd09::1 dst=fd09::2 sport=8884 dport=42650 mark=0 use=1
 """  # noqa: E501
-UNANSWERED = Flow(8883, PEER, Handshake.UNANSWERED)
-ANSWERED6 = Flow(8884, PEER6, Handshake.ANSWERED)
+UNANSWERED = Flow(8883, PEER, Handshake.UNANSWERED, 6)
+ANSWERED6 = Flow(8884, PEER6, Handshake.ANSWERED, 1)
 
 
 def test_what_the_kernel_and_its_tool_write_is_read_alike() -> None:
@@ -33,21 +33,36 @@ def test_what_the_kernel_and_its_tool_write_is_read_alike() -> None:
         UNANSWERED,
         ANSWERED6,
         None,  # UDP
-        Flow(8883, PEER, Handshake.STANDING),
-        Flow(8883, PEER, Handshake.COMPLETE),
-        Flow(8883, PEER, Handshake.ANSWERED),  # half-open, and given up
+        Flow(8883, PEER, Handshake.COMPLETE, 7),
+        Flow(8883, PEER, Handshake.COMPLETE, 14),
+        Flow(8883, PEER, Handshake.ANSWERED, 1),  # half-open, and given up
     ]
     assert [read_flow(line) for line in FROM_TOOL.splitlines()] == [UNANSWERED, ANSWERED6]
 
 
 def test_a_connection_that_was_reset_after_three_words_got_through() -> None:
     line = FROM_PROC.splitlines()[-1].replace("mark=", "[ASSURED] mark=")
-    assert read_flow(line) == Flow(8883, PEER, Handshake.COMPLETE)
+    assert read_flow(line) == Flow(8883, PEER, Handshake.COMPLETE, 1)
+
+
+def test_an_age_is_reckoned_with_the_times_that_this_kernel_keeps() -> None:
+    line = FROM_TOOL.splitlines()[0]
+    assert read_flow(line, {"syn_sent": 600}) == Flow(8883, PEER, Handshake.UNANSWERED, 486)
+    assert read_flow(line, {"syn_sent": 30}) == Flow(8883, PEER, Handshake.UNANSWERED, 0)  # it was set lower just now
+    assert read_flow(line.replace("SYN_SENT", "SYN_SENT2")) == UNANSWERED
 
 
 @pytest.mark.parametrize(
     "line",
-    ["", "tcp", "tcp 6 59 SYN_RECV src=10.9.0.2", "tcp 6 1 SYN_RECV src=x dport=1", "tcp 6 1 X src=::1 dport=y"],
+    [
+        "",
+        "tcp",
+        "tcp 6 59 SYN_RECV src=10.9.0.2",
+        "tcp 6 1 SYN_RECV src=x dport=1",
+        "tcp 6 1 SYN_RECV src=::1 dport=y",
+        "tcp 6 x SYN_RECV src=::1 dport=1",
+        "tcp 6 1 ANOTHER src=::1 dport=1",
+    ],
 )
 def test_what_is_no_connection_is_passed_over(line: str) -> None:
     assert read_flow(line) is None
@@ -98,18 +113,19 @@ def test_a_while_counts_what_was_dropped_in_it_and_the_fullest_moment() -> None:
     assert Table(90, 100, 7, None).since(Table(80, 100, None, 1)) == Table(90, 100, None, None)
 
 
+LATER = Flow(8883, "10.9.0.3", Handshake.ANSWERED, 2)
+
+
 @pytest.mark.parametrize(
-    ("flows", "peers", "got"),
+    ("peers", "found"),
     [
-        pytest.param([UNANSWERED], [PEER], Handshake.UNANSWERED, id="its first packet came in"),
-        pytest.param([UNANSWERED, Flow(8883, PEER, Handshake.ANSWERED)], [PEER], Handshake.ANSWERED, id="the furthest"),
-        pytest.param([Flow(8883, PEER, Handshake.STANDING), UNANSWERED], [PEER], Handshake.UNANSWERED, id="the newer"),
-        pytest.param([ANSWERED6], [PEER6], None, id="another port"),
-        pytest.param([UNANSWERED], ["10.9.0.3", PEER6], None, id="other addresses"),
-        pytest.param([UNANSWERED], ["10.9.0.0/24"], Handshake.UNANSWERED, id="a network"),
-        pytest.param([UNANSWERED], ["fe80::1%eth0", "10.9.0.9/24"], Handshake.UNANSWERED, id="an address in a network"),
-        pytest.param([UNANSWERED], [], None, id="nobody is known"),
+        pytest.param([PEER], UNANSWERED, id="an address"),
+        pytest.param([PEER, "10.9.0.3"], LATER, id="the latest of two"),
+        pytest.param(["10.9.0.0/24"], LATER, id="a network"),
+        pytest.param(["fe80::1%eth0", "10.9.0.9/24"], LATER, id="an address in its network"),
+        pytest.param([PEER6], None, id="somebody else"),
+        pytest.param([], None, id="nobody"),
     ],
 )
-def test_how_far_a_device_got_is(flows: list[Flow], peers: list[str], got: Handshake | None) -> None:
-    assert furthest(flows, 8883, peers) is got
+def test_the_latest_connection_is_found_of(peers: list[str], found: Flow | None) -> None:
+    assert latest([UNANSWERED, LATER], peers) == found

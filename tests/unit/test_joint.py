@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from propagator.core.conntrack import Flow, Handshake, Table
 from propagator.core.diagnosis import Code, Confidence, Verdict
+from propagator.core.diagnosis.advice import remedies
 from propagator.core.diagnosis.joint import BURST, join, judge_lead, listening
 from propagator.core.diagnosis.seen import Counters, Filter, HalfOpen, LeadSide
 
@@ -36,7 +38,42 @@ def half_open(retransmits: int, **counters: int) -> LeadSide:
     return replace(passed(**counters), half_open=(HalfOpen("10.1.0.2", retransmits),))
 
 
+def table(count: int, dropped: int | None, limit: int = 100) -> LeadSide:
+    return replace(EATEN, conntrack=Table(count, limit, dropped))
+
+
+def tracked(handshake: Handshake, age_s: int = 9, unrouted: tuple[str, ...] = ()) -> LeadSide:
+    """The packets of a device are in the table of connections, and others' are eaten."""
+    flows = (Flow(8883, "10.1.0.2", handshake, age_s),)
+    return replace(EATEN, flows=flows, about=("10.1.0.2",), unrouted=unrouted)
+
+
+NO_PLACE = table(100, 6)
+CAME, ANSWERED = tracked(Handshake.UNANSWERED), tracked(Handshake.ANSWERED)
+
 JOINT = [
+    pytest.param(SILENT, NO_PLACE, Code.LEAD_CONNTRACK_FULL, C, id="conntrack-full"),
+    pytest.param(Code.FLAKY, NO_PLACE, Code.LEAD_CONNTRACK_FULL, C, id="conntrack-full, now and then a place"),
+    pytest.param(SILENT, table(100, None), Code.LEAD_CONNTRACK_FULL, P, id="conntrack-full, drops are not counted"),
+    pytest.param(SILENT, table(100, 0), Code.LEAD_FIREWALL_DROPS, P, id="conntrack-full, and nothing was dropped"),
+    pytest.param(SILENT, table(99, 6), Code.LEAD_FIREWALL_DROPS, P, id="a table with a place"),
+    pytest.param(Code.PORT_CLOSED, NO_PLACE, Code.LEAD_FIREWALL_REJECTS, C, id="a full table refuses nobody"),
+    pytest.param(Code.OK, NO_PLACE, Code.OK, P, id="a full table, and it gets through"),
+    pytest.param(SILENT, ANSWERED, Code.REPLY_LOST, P, id="reply-drop, by conntrack"),
+    pytest.param(SILENT, CAME, Code.ACCEPT_QUEUE_FULL, P, id="backlog-full, by conntrack"),
+    pytest.param(
+        SILENT,
+        tracked(Handshake.UNANSWERED, unrouted=("10.1.0.2",)),
+        Code.LEAD_NO_ROUTE_BACK,
+        C,
+        id="reply-noroute, by conntrack",
+    ),
+    pytest.param(SILENT, tracked(Handshake.ANSWERED, 121), Code.LEAD_FIREWALL_DROPS, P, id="too long ago"),
+    pytest.param(SILENT, tracked(Handshake.COMPLETE), Code.LEAD_FIREWALL_DROPS, P, id="an older one came about"),
+    pytest.param(SILENT, replace(ANSWERED, about=("10.1.0.3",)), Code.LEAD_FIREWALL_DROPS, P, id="another's"),
+    pytest.param(
+        SILENT, replace(ANSWERED, filter=Filter("drop")), Code.LEAD_FIREWALL_DROPS, C, id="the rules drop it since"
+    ),
     pytest.param(SILENT, passed(listen_overflows=6), Code.ACCEPT_QUEUE_FULL, C, id="backlog-full"),
     pytest.param(SILENT, passed(queue_full=1), Code.ACCEPT_QUEUE_FULL, C, id="request queue full"),
     pytest.param(Code.NO_ANSWER_AT_ALL, passed(rpfilter=4), Code.LEAD_RPFILTER, C, id="reply-rpfilter"),
@@ -149,6 +186,13 @@ ALONE = [
     pytest.param(replace(FULL, listeners=()), (), Code.NOT_LISTENING, C, id="it does not even listen"),
     pytest.param(half_open(2), (), Code.REPLY_LOST, P, id="reply-drop, without the shadow's word"),
     pytest.param(EATEN, (), Code.LEAD_FIREWALL_DROPS, Q, id="somebody's packets were eaten"),
+    pytest.param(NO_PLACE, (), Code.LEAD_CONNTRACK_FULL, C, id="conntrack-full"),
+    pytest.param(table(100, 0), (), Code.LEAD_CONNTRACK_FULL, P, id="conntrack-full, and nobody tried meanwhile"),
+    pytest.param(ANSWERED, (), Code.REPLY_LOST, P, id="reply-drop, by conntrack"),
+    pytest.param(CAME, (), Code.ACCEPT_QUEUE_FULL, P, id="backlog-full, by conntrack"),
+    pytest.param(
+        replace(CAME, filter=Filter("drop")), (), Code.LEAD_FIREWALL_DROPS, P, id="the rules drop it, by now at least"
+    ),
     pytest.param(replace(READY, filter=Filter("drop")), (), Code.LEAD_FIREWALL_DROPS, P, id="the rules drop it"),
     pytest.param(
         replace(READY, filter=Filter("drop", agreed=True)), (), Code.LEAD_FIREWALL_DROPS, C, id="and a replay"
@@ -180,3 +224,18 @@ def test_an_address_that_is_not_the_hosts_is_no_other_address() -> None:
 )
 def test_who_holds_the_connections_is_named(peers: tuple[str, ...], told: str) -> None:
     assert judge_lead(replace(FULL, connected=peers)).reason.endswith(told)
+
+
+def test_a_full_table_says_how_full_and_its_remedy_doubles_it() -> None:
+    found = judge_lead(replace(NO_PLACE, window_s=3.0))
+    assert found.reason == "100 of 100 connections are tracked; 6 packets found no place in 3 s"
+    assert "Its places are taken (100)" in found.cause
+    _, remedy = remedies(found)
+    assert remedy.commands[0] == "sysctl -w net.netfilter.nf_conntrack_max=200"
+    assert remedy.undo[0] == "sysctl -w net.netfilter.nf_conntrack_max=100"
+
+
+@pytest.mark.parametrize("limit", ["", "all", "9" * 5000])
+def test_a_bound_that_is_none_gets_into_no_command(limit: str) -> None:
+    verdict = Verdict(Code.LEAD_CONNTRACK_FULL, P, "as another program says", facts={"limit": limit})
+    assert [each.tool for each in remedies(verdict)] == ["hint"]

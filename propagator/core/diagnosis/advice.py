@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from propagator.core.diagnosis.catalogue import Code, Side
 from propagator.core.errors import InputError
-from propagator.core.remedy import Remedy, Tool, forward, open_port
+from propagator.core.remedy import Remedy, Tool, forward, open_port, track_more
 from propagator.core.remedy import Side as Way
 from propagator.core.ticket import Ticket, ticket
 
@@ -50,6 +50,9 @@ _PORTALS: Final = frozenset(
 )
 """The same on the way to a portal; of a proxy, its keepers are asked."""
 
+_DIGITS: Final = 10
+"""More has no bound that a kernel knows."""
+
 _TOOLS: Final = (Tool.UFW, Tool.FIREWALLD, Tool.NFT, Tool.IPTABLES, Tool.WINDOWS, Tool.NETSH)
 _HERE: Final = (Tool.UFW, Tool.FIREWALLD, Tool.NFT, Tool.IPTABLES)
 
@@ -62,6 +65,9 @@ def remedies(verdict: Verdict, found: Filter | None = None) -> tuple[Remedy, ...
     if verdict.is_fine:
         return ()
     hint = Remedy("hint", verdict.entry.side.value, (verdict.advice,), ())
+    if verdict.code is Code.LEAD_CONNTRACK_FULL:
+        limit = verdict.facts.get("limit", "")
+        return (hint, track_more(int(limit))) if limit.isdecimal() and len(limit) < _DIGITS else (hint,)
     port, networks = _port(verdict), _networks(verdict)
     if port is None:
         return (hint,)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
-from propagator.core.conntrack import Handshake, furthest
+from propagator.core.conntrack import Handshake, latest
 from propagator.core.diagnosis.catalogue import Code, Confidence
 from propagator.core.diagnosis.verdict import Verdict
 
@@ -170,21 +170,29 @@ def _table_full(lead: LeadSide, *, while_it_tried: bool) -> Verdict | None:
     told = f"{table.count} of {table.limit} connections are tracked"
     if table.dropped:
         told += f"; {table.dropped} packets found no place in {lead.window_s:.0f} s"
-    found = _verdict(Code.LEAD_CONNTRACK_FULL, _CERTAIN if table.dropped else _PROBABLE, told)
-    return found.knowing(limit=f" ({table.limit} entries)")
+    return _verdict(Code.LEAD_CONNTRACK_FULL, _CERTAIN if table.dropped else _PROBABLE, told, limit=str(table.limit))
+
+
+RECENT_S: Final = 120
+"""What is older was before the cause that is looked for, maybe."""
 
 
 def _tracked(lead: LeadSide) -> Verdict | None:
-    """What the table of connections says of those that this is about: the last two minutes, before this watch, too."""
-    who = ", ".join(lead.about[:_NAMED])
-    match furthest(lead.flows, lead.port, lead.about):
+    """What the table of connections says of those that this is about: it remembers what came before this watch, too."""
+    flow = latest(lead.flows, lead.about)
+    if flow is None or flow.age_s > RECENT_S:
+        return None
+    when = f"a first packet of {flow.peer} came {flow.age_s} s ago"
+    match flow.handshake:
         case Handshake.ANSWERED:
-            told = f"the first packets of {who} came in and were answered, and nothing followed"
-            return _verdict(Code.REPLY_LOST, _PROBABLE, f"{told} (conntrack)")
+            return _verdict(Code.REPLY_LOST, _PROBABLE, f"{when} and was answered, and nothing followed (conntrack)")
+        case Handshake.UNANSWERED if flow.peer in lead.unrouted:
+            told = f"{when}, and the host's table of routes has none to it"
+            return _verdict(Code.LEAD_NO_ROUTE_BACK, _CERTAIN, told)
         case Handshake.UNANSWERED:
-            told = f"the first packets of {who} came through this host's filter, and were not answered"
-            return _verdict(Code.ACCEPT_QUEUE_FULL, _PROBABLE, f"{told} (conntrack)")
-        case _:
+            told = f"{when}, through this host's filter, and was not answered (conntrack)"
+            return _verdict(Code.ACCEPT_QUEUE_FULL, _PROBABLE, told)
+        case Handshake.COMPLETE:
             return None
 
 

@@ -96,8 +96,8 @@ ENTRIES: Final[dict[Code, Entry]] = {
     ),
     Code.LEAD_CONNTRACK_FULL: Entry(
         "The lead's host tracks as many connections as it may",
-        "The kernel of the lead's host keeps a table of connections for its firewall; it is full{limit}, and the first"
-        " packets of new ones are dropped.",
+        "The kernel of the lead's host tracks connections for its firewall. Its places are taken ({limit}), and the "
+        "first packets of new connections are dropped.",
         "nf_conntrack_count has reached nf_conntrack_max, and the kernel counts packets that found no place",
         "on the lead's host: raise nf_conntrack_max, and see who fills the table",
         Side.LEAD,

@@ -336,8 +336,8 @@ class LeadSide:
     in them; `queue`: connections that waited; `wire`: SYNs for the port that arrived at the interface, None where that
     could not be watched. `own` are the host's addresses; `at_cap`: the agent says that its broker turns others away.
     `conntrack`: the kernel's table of connections, `dropped` over this while; None: there is none, or it is not shown.
-    `flows`: who is in it, as far as root read that; `is_whole`: all of them. `about`: addresses, or networks, of the
-    shadows that do not get through.
+    `flows`: who is in it by this port, as far as root read that; `flows_unread`: why that may not be all. `about`:
+    addresses, or networks, of the shadows that do not get through; `unrouted`: to which of them there is no route.
     """
 
     port: int
@@ -355,7 +355,7 @@ class LeadSide:
     at_cap: bool = False
     conntrack: Table | None = None
     flows: tuple[Flow, ...] = ()
-    is_whole: bool = False
+    flows_unread: str = "not asked for"
     about: tuple[str, ...] = ()
 
     @property

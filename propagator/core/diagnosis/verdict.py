@@ -18,7 +18,7 @@ _UNKNOWN: Final = {
     "hop": "",
     "issuer": "another issuer",
     "lead": "the lead",
-    "limit": "",
+    "limit": "all of them",
     "network": "this server's network",
     "other": "something else",
     "port": "of the lead",
