@@ -39,6 +39,7 @@ _CAUSES: Final = {
     BusKind.REFUSED: ("PORT_CLOSED", "The lead's port is closed", "probable"),
     BusKind.UNREACHABLE: ("HOST_UNREACHABLE", "The lead's host cannot be reached", "probable"),
     BusKind.TIMEOUT: ("NO_ANSWER_AT_ALL", "The lead does not answer", "possible"),
+    BusKind.MUTE: ("ACCEPTED_BUT_MUTE", "The lead takes the connection and says nothing", "possible"),
     BusKind.TLS: ("TLS_FAILED", "There is no trusted TLS connection to the lead", "certain"),
     BusKind.NOT_AUTHORISED: ("MQTT_REFUSED", "The lead's broker refuses this server's account", "certain"),
     BusKind.PROTOCOL: ("NOT_MQTT", "What answers is no MQTT broker", "probable"),

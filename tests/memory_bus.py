@@ -322,7 +322,7 @@ class _Link:
                 await self._passes.wait()
         except TimeoutError as exc:
             text = f"{self.address} does not acknowledge a {what} within {OPERATION_TIMEOUT_S:g} s."
-            raise BusError(text, kind=BusKind.TIMEOUT, address=self.address, hint="It is tried again.") from exc
+            raise BusError(text, kind=BusKind.MUTE, address=self.address, hint="It is tried again.") from exc
         if self._ended is not None:
             raise self._ending()
 

@@ -255,6 +255,8 @@ class Relay:
         """How long everything is on its way, either way."""
         self.source = "127.0.0.1"
         """Where new connections come from."""
+        self.swallows = False
+        """Whether what is sent on a connection is dropped, both ways; the connection itself stands."""
         self._ends: set[asyncio.Transport] = set()
 
     @property
@@ -330,6 +332,8 @@ class _RelayEnd(asyncio.Protocol):
             self._peer.send(self._early)
 
     def send(self, data: bytes) -> None:
+        if self._relay.swallows:
+            return
         loop = asyncio.get_running_loop()
         self._due_s = max(loop.time() + self._relay.delay_s, self._due_s + 1e-6)  # nothing overtakes anything
         if self._relay.delay_s:

@@ -29,6 +29,7 @@ class BusKind(StrEnum):
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
     TIMEOUT = "timeout"
+    MUTE = "mute"  # the connection stands, and nothing answers on it
     CLOSED = "closed"  # hung up before the connection stood; or a session used after it was left
     TLS = "tls"
     PROTOCOL = "protocol"

@@ -37,10 +37,13 @@ def explained(exc: OSError | aiomqtt.MqttError, address: str) -> BusError:
     return BusError(f"{address} {text}.", kind=kind, address=address, hint=hint)
 
 
-def unanswered(stage: str, timeout_s: float, address: str) -> BusError:
-    """Return the BusError for an attempt that ran out of time; `stage` says what did not happen."""
-    text = f"{address} {stage} within {timeout_s:g} s."
-    return BusError(text, kind=BusKind.TIMEOUT, address=address, hint=_ANSWERS)
+def unanswered(timeout_s: float, address: str, missing: str = "") -> BusError:
+    """Return the BusError for an attempt that ran out of time. `missing`: what whoever took it did not do."""
+    if not missing:
+        text = f"{address} does not answer within {timeout_s:g} s."
+        return BusError(text, kind=BusKind.TIMEOUT, address=address, hint=_ANSWERS)
+    text = f"{address} accepts the connection but does not {missing} within {timeout_s:g} s."
+    return BusError(text, kind=BusKind.MUTE, address=address, hint=_ANSWERS)
 
 
 def telling(exc: OSError | BusError) -> int:

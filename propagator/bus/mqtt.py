@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FAILURE: Final = 0x80  # the reason codes of SUBACK from here on say no; 3.1.1 has this one alone
 
+_AS_A_BROKER: Final = "answer as a broker"
+
 
 class MqttBus:
     """A Bus over aiomqtt. It holds no connection itself; 1,000 of them in one event loop are fine."""
@@ -57,14 +59,14 @@ class MqttBus:
     async def _attempt(self, address: str, will: Will | None) -> Client:
         """Get one address as far as CONNACK, or leave nothing open."""
         endpoint = self._endpoint
-        stage = "does not answer"
+        missing = ""
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 sock = await dial(address, self._connect_timeout_s)
                 if endpoint.tls and not address.startswith(UNIX):
-                    stage = "accepts the connection but does not finish the TLS handshake"
+                    missing = "finish the TLS handshake"
                     sock = await handshake(sock, endpoint.tls, split_address(address)[0])
-                stage = "accepts the connection but does not answer as a broker"
+                missing = _AS_A_BROKER
                 client = Client(sock, endpoint, will)
                 try:
                     await client.open()
@@ -73,7 +75,7 @@ class MqttBus:
                     raise
                 return client
         except TimeoutError as exc:
-            raise unanswered(stage, self._connect_timeout_s, address) from exc
+            raise unanswered(self._connect_timeout_s, address, missing) from exc
         except (OSError, aiomqtt.MqttError) as exc:
             raise explained(exc, address) from exc
 
@@ -92,7 +94,7 @@ async def over(
             async with asyncio.timeout(timeout_s):
                 await client.open()
         except TimeoutError as exc:
-            raise unanswered("accepts the connection but does not answer as a broker", timeout_s, address) from exc
+            raise unanswered(timeout_s, address, _AS_A_BROKER) from exc
         except (OSError, aiomqtt.MqttError) as exc:
             raise explained(exc, address) from exc
         yield _MqttSession(client, address, timeout_s)
@@ -152,7 +154,7 @@ class _MqttSession:
                 raise self._client.ending(self.address) from exc
             text = f"{self.address} does not acknowledge a {what} within {self._timeout_s:g} s."
             hint = "The broker or the network is overloaded; it is tried again by itself."
-            raise BusError(text, kind=BusKind.TIMEOUT, address=self.address, hint=hint) from exc
+            raise BusError(text, kind=BusKind.MUTE, address=self.address, hint=hint) from exc
 
     def _end(self, _: asyncio.Future[None]) -> None:
         self._client.inbox.put_nowait(None)

@@ -13,7 +13,7 @@ import ssl
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from propagator.bus import BusKind, Endpoint, Tls, Trace, handshake, over
+from propagator.bus import BusKind, Endpoint, Trace, handshake, over
 from propagator.core.decide import Refuse
 from propagator.core.diagnosis.seen import Answer, Conversation, End, Stage, Talk
 from propagator.core.errors import BusError
@@ -21,13 +21,13 @@ from propagator.core.record import Record
 from propagator.core.signing import open_envelope
 from propagator.core.wire import Heartbeat, Leaf, Topic, Typ
 from propagator.core.word import lead_word
-from propagator.probe.certificate import certificate_of
 from propagator.probe import sockets, tries
+from propagator.probe.certificate import certificate_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from propagator.bus import Message, Session
+    from propagator.bus import Message, Session, Tls
     from propagator.core.decide import Trust
     from propagator.core.diagnosis.seen import Certificate
     from propagator.probe.sockets import TcpInfo
@@ -72,21 +72,25 @@ class Peer:
         return self.account is not None and self.trust is not None and not self.no_tls
 
 
-async def converse(address: str, port: int, host: str, peer: Peer) -> Conversation:
-    """Talk to one address; after silence once more with small segments, and once more as before."""
+async def converse(address: str, port: int, host: str, peer: Peer) -> AsyncIterator[Conversation]:
+    """Talk to one address; after silence once more with small segments, and once more as before.
+
+    Gives what was heard whenever there is more of it: the first conversation counts even if no time is left for others.
+    """
     first = await _talk(address, port, host, peer)
     heard = Conversation(first)
+    yield heard
     if first.end is End.TIMEOUT or (first.end is End.NOTHING and first.gap > 0):
-        small = await _talk(address, port, host, peer, segment=SMALL_SEGMENT)
-        again = await _talk(address, port, host, peer)
-        return replace(heard, small=small, again=again)
+        heard = replace(heard, small=await _talk(address, port, host, peer, segment=SMALL_SEGMENT))
+        yield heard
+        yield replace(heard, again=await _talk(address, port, host, peer))
+        return
     if first.verify_code is not None:
         heard = replace(heard, certificate=await _certificate(address, port, host))
+        yield heard
     if first.stage in {Stage.TLS, Stage.MQTT} and first.end in {End.TLS, End.CLOSED, End.RESET, End.NOT_MQTT}:
-        heard = replace(
-            heard, other_way=first.verify_code is None and await _answers_the_other_way(address, port, peer)
-        )
-    return heard
+        other_way = first.verify_code is None and await _answers_the_other_way(address, port, peer)
+        yield replace(heard, other_way=other_way)
 
 
 async def pause(  # noqa: PLR0913, PLR0917  as `converse`, what that heard, and how long
@@ -269,7 +273,7 @@ def _of(error: BusError, course: _Course) -> _EndedError:
             return _EndedError(End.REFUSED if course.stage is Stage.MQTT else End.SUBSCRIPTION)
         case BusKind.PROTOCOL:
             return _EndedError(End.NOT_MQTT, str(error))
-        case BusKind.TIMEOUT:
+        case BusKind.TIMEOUT | BusKind.MUTE:
             return _EndedError(End.TIMEOUT)
         case _:
             return _EndedError(End.RESET if isinstance(trace.failure, ConnectionResetError) else End.CLOSED)
@@ -308,11 +312,11 @@ def _check(message: Message, trust: Trust, record: str) -> None:
 
 async def _answers_the_other_way(address: str, port: int, peer: Peer) -> bool:
     """Speak without TLS where it was used, and with it where it was not; says no name and no secret."""
+    if peer.tls is None:
+        return await _certificate(address, port, "propagator.invalid") is not None
     async with _connected(address, port, None) as sock:
         if sock is None:
             return False
-        if peer.tls is None:
-            return await _speaks_tls(sock)
         trace = Trace()
         stranger = Endpoint((_written(address),), _STRANGER, "")
         try:
@@ -322,19 +326,8 @@ async def _answers_the_other_way(address: str, port: int, peer: Peer) -> bool:
             return trace.first == _RESERVED and error.kind in {BusKind.NOT_AUTHORISED, BusKind.PROTOCOL}
 
 
-async def _speaks_tls(sock: socket.socket) -> bool:
-    try:
-        async with asyncio.timeout(STAGE_S):
-            (await handshake(sock, Tls(), "propagator.invalid")).close()
-    except ssl.SSLCertVerificationError:
-        return True
-    except (OSError, TimeoutError):
-        return False
-    return True
-
-
 async def _certificate(address: str, port: int, host: str) -> Certificate | None:
-    """Read the certificate that could not be trusted, without trusting it."""
+    """Read the certificate that is shown, without trusting it; None where none is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

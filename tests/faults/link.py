@@ -34,6 +34,11 @@ class Link:
         """Deliver nothing more on what stands, as a NAT that lost its table; new connections pass."""
         self._do(self._relay.stall)
 
+    def swallow(self, *, everything: bool) -> None:
+        """Take new connections, as a middlebox does, and deliver nothing on them; what stands ends."""
+        self._relay.swallows = everything
+        self.cut()
+
     def slow_down(self, delay_s: float) -> None:
         """Let everything take this long, either way."""
         self._relay.delay_s = delay_s

@@ -75,3 +75,21 @@ def test_f42_a_connection_that_a_nat_forgot_is_given_up_and_made_anew(site: Site
         eventually(lambda: name_of(shadow) == "Harbour House", "a new connection brings it", timeout_s=60)
         lead.wait_rows(as_1="in_sync")
         shadow.stop()
+
+
+def test_f43_a_connection_that_is_taken_and_then_silent_is_named_and_the_lead_is_found_again(site: Site) -> None:
+    """The deadline of the link ends each try; the diagnosis says what was missing, and the record stays."""
+    lead, shadow, _ = site.settled()
+    with between(shadow, lead) as link:
+        site.start(lead, shadow)
+        shadow.wait_state("in_sync")  # the row may be that of the last run
+        link.swallow(everything=True)
+        eventually(lambda: shadow.state == "unreachable", "it gave up on the lead", timeout_s=60)
+        assert shadow.status().uplink["finding"]["code"] == "ACCEPTED_BUT_MUTE"
+        eventually(lambda: shadow.events("shadow.diagnosed"), "it said why", timeout_s=60)
+        assert shadow.status().uplink["finding"]["code"] == "ACCEPTED_BUT_MUTE"
+        assert name_of(shadow) == "Riverside House"
+        lead.register(site.registration("Harbour House"))
+        link.swallow(everything=False)
+        eventually(lambda: name_of(shadow) == "Harbour House", "it found its lead again", timeout_s=60)
+        shadow.stop()
