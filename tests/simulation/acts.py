@@ -6,18 +6,18 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from propagator.core.errors import PropagatorError
-from propagator.core.wire import Leaf, Topic
 from tests.memory_bus import Weather
 from tests.simulation.ending import current
+from tests.simulation.rogue import Rogue
 from tests.simulation.world import drawn
 from tests.unit.builders import registered
 from tests.virtual_time import EPOCH
 
 if TYPE_CHECKING:
     from tests.memory_bus import MemoryBroker
-    from tests.simulation.faults import Step
     from tests.simulation.machine import Machine
-    from tests.simulation.process import Side
+    from tests.simulation.process import DiskFault, Side
+    from tests.simulation.schedule import Step
     from tests.simulation.world import World
 
 BROKER_DOWN_S: Final = 1.0
@@ -38,6 +38,7 @@ class Acts:
         self._world = world
         self._older: dict[str, dict[str, bytes]] = {}
         self._chance = drawn(world.seed, "acts")
+        self._rogue = Rogue(world, self._chance)
 
     async def do(self, step: Step) -> str:
         """Do one step; says why, where it could not be done as things stand."""
@@ -96,6 +97,18 @@ class Acts:
         for broker in self._world.network.brokers.values():
             broker.heal(at.name)
 
+    async def clog(self, at: Machine, lead: str) -> None:
+        self._broker(self._world.machines[lead]).part(at.name)
+
+    async def unclog(self, at: Machine, lead: str) -> None:
+        self._broker(self._world.machines[lead]).heal(at.name)
+
+    async def withhold(self, at: Machine, leaf: str) -> None:
+        self._world.network.withheld.add((at.hub or at.name, leaf))
+
+    async def let_pass(self, at: Machine, leaf: str) -> None:
+        self._world.network.withheld.discard((at.hub or at.name, leaf))
+
     async def drop(self, at: Machine) -> None:
         self._world.network.cut(at.name)
 
@@ -121,11 +134,14 @@ class Acts:
 
     # Disks.
 
-    async def fill_disk(self, at: Machine) -> None:
-        at.disk_is_full = True
+    async def spoil_disk(self, at: Machine, how: DiskFault) -> None:
+        at.disk_fault = how
 
-    async def free_disk(self, at: Machine) -> None:
-        at.disk_is_full = False
+    async def mend_disk(self, at: Machine) -> None:
+        at.disk_fault = None
+
+    async def flip_bit(self, at: Machine, column: str) -> str | None:
+        return None if await at.flip_bit(column, self._chance) else "it holds no record of a lead"
 
     async def lose_database(self, at: Machine) -> str | None:
         """Delete the database, and `init` again (F07).
@@ -203,34 +219,19 @@ class Acts:
     async def end_clone(self, at: Machine, stays: str) -> None:
         await self._world.end_clone(at.id, copy_stays=stays == "the copy stays")
 
-    # A rogue with valid credentials, and no rule at the broker (F04, F58).
+    # A rogue.
 
-    async def rogue(self, at: Machine, what: str) -> None:
+    async def rogue(self, at: Machine, what: str) -> str | None:
+        """Let him speak at the broker of a lead."""
         broker = self._broker(at)
-        for topic, payload, retain in self._words(broker, at, what):
-            broker.inject(topic, payload, retain=retain)
+        words = self._rogue.words(broker, at, what)
+        for word in words:
+            broker.take(word.account, word.topic, word.payload, retain=word.retain)
+        return None if words else "he lacks what he needs"
 
-    def _words(self, broker: MemoryBroker, at: Machine, what: str) -> list[tuple[str, bytes, bool]]:
-        own = [said for said in broker.wire if said.payload and said.account]
-        topics = sorted({said.topic for said in own})
-        record = str(Topic(at.id, Leaf.REGISTRATION))
-        match what:
-            case "replays":
-                found = self._chance.sample(own, min(12, len(own)))
-                return [(said.topic, said.payload, said.retain) for said in found]
-            case "an old record":
-                old = [said.payload for said in own if said.topic == record]
-                return [(record, self._chance.choice(old), True)] if old else []
-            case "another record":
-                others = [said for other in self._world.network.brokers.values() for said in other.wire]
-                foreign = sorted({said.payload for said in others if said.topic.endswith("/registration")})
-                return [(record, self._chance.choice(foreign), True)] if foreign else []
-            case "crossed":
-                return [(topic, self._chance.choice(own).payload, True) for topic in topics]
-            case "junk":
-                return [(topic, self._chance.randbytes(64), True) for topic in topics]
-            case _:
-                return [(topic, b"", True) for topic in topics]
+    async def use_token_again(self, at: Machine) -> str | None:
+        """Let somebody else attach under this server's id with a token that it has used (F14, F54)."""
+        return await self._world.use_token_again(at.id)
 
     def _broker(self, lead: Machine) -> MemoryBroker:
         return self._world.network.brokers[lead.hub or lead.name]

@@ -94,16 +94,23 @@ class Connection:
         while True:
             self._look_alive()
             try:
-                return self.raw.execute(sql, values)
+                return self._begin(sql)
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or asyncio.get_running_loop().time() > give_up_s:
                     raise
             await asyncio.sleep(_RETRY_S)
 
+    def _begin(self, sql: str) -> sqlite3.Cursor:
+        if self._writes and self.owner.finds_disk("locked"):
+            raise sqlite3.OperationalError("database is locked")
+        if self._writes and self.owner.finds_disk("read-only"):
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+        return self.raw.execute(sql)
+
     def run_at_once(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor:
         """Run a statement that waits for nobody."""
         self._look_alive()
-        if self.owner.is_full() and sql.startswith(_WRITES):
+        if sql.startswith(_WRITES) and self.owner.finds_disk("full"):
             raise sqlite3.OperationalError("database or disk is full")
         self.touched = self.touched or _touches_watched(sql)
         return self.raw.execute(sql, values)
@@ -124,6 +131,8 @@ class Connection:
         self._look_alive()
         await asyncio.sleep(self.owner.rng.uniform(0, COMMIT_S))
         self._look_alive()
+        if self._writes and self.owner.finds_disk("failing"):
+            raise sqlite3.OperationalError("disk I/O error")
         self.owner.passes("before")
         self.raw.commit()
         if self._writes:

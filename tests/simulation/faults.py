@@ -1,88 +1,55 @@
-"""The schedule of one seed: which servers there are, and what happens to them, step by step.
+"""The schedule of one seed, drawn before anything runs: which servers there are, and what happens to them.
 
-Everything is drawn before anything runs, so a schedule can be printed, cut (`--only`) and read: one line a step.
+Which verb draws which line of docs/faults.md (an id that several verbs draw stands with each):
+
+| drawn as | ids |
+|---|---|
+| change, own (a detached server registers itself, and is attached again) | F24, F26, F48 |
+| die, die-at-commit | F11, F21, F24, F26, F32 |
+| part, swizzle, drop, weather (late, twice, out of order) | F21, F22, F23, F26, F31, F42 |
+| broker (restarts, forgets, goes back) | F05, F27, F30; F56 by the layouts whose broker answers no wildcard |
+| withhold (heartbeats, records, reports, requests) | F12 |
+| clock (1970, in ten years, an hour back, while it runs or not) | F36 |
+| bad-disk (full, read-only, failing, locked) | F33, F34 |
+| bit-flip (in the registration, in the signed bytes) | F35 |
+| lose (the database, the whole disk) | F07, F25 |
+| back (the disk or the database of earlier, edited or not) | F07, F08, F52 |
+| clone-lead, clone-device | F03, F18 |
+| leave (detach, revoke, move), circle | F13, F17, F48, F50 |
+| token (one that was used already, by somebody else) | F14, F54 |
+| rotate | F02 |
+| rogue: replays, old records, reports, wills and heartbeats | F01, F10, F11, F49, F57 |
+| rogue: another lead's record, another identity's, crossed, junk, nothing | F03, F04, F05, F06, F41, F58 |
+| rogue: a shadow's account and key | F10, F19, F53 |
+| rogue: the stolen signing key (highest version, fork, poison) | F02, F09, F28 |
+
+What is left to real processes, sockets and documents: F15, F16, F20, F29, F37 to F40, F43 to F47, F51, F55.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Final
+
+from tests.simulation import rogue
+from tests.simulation.schedule import Layout, Schedule, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LARGE_EVERY: Final = 12
-"""Every how-manieth seed is one of up to 20 servers; the others have 3 to 7."""
+LARGE_EVERY: Final = 40
+"""Every how-manieth seed is one of the large sizes; the others are small."""
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Something that happens: `wait_s` after the step before it. `args` are what its verb needs."""
-
-    wait_s: float
-    verb: str
-    who: str
-    args: tuple[str | float, ...] = ()
-
-    def __str__(self) -> str:
-        return " ".join([f"+{self.wait_s:6.2f} s  {self.verb:<16} {self.who:<6}", *map(_plain, self.args)]).rstrip()
-
-
-@dataclass
-class Layout:
-    """Who is there: each server's lead (None: it stands at the top), and which leads use an external broker."""
-
-    lead_of: dict[str, str | None] = field(default_factory=dict)
-    external: set[str] = field(default_factory=set)
-
-    @property
-    def leads(self) -> list[str]:
-        return [server for server in self.lead_of if server.startswith(("ec", "es"))]
-
-    @property
-    def tops(self) -> list[str]:
-        return [server for server in self.leads if self.lead_of[server] is None]
-
-    @property
-    def relays(self) -> list[str]:
-        return [server for server in self.leads if self.lead_of[server] is not None]
-
-    @property
-    def devices(self) -> list[str]:
-        return [server for server in self.lead_of if server.startswith("as")]
-
-    def role(self, server: str) -> str:
-        if server.startswith("as"):
-            return "shadow"
-        return "lead" if self.lead_of[server] is None else "relay"
-
-    def below(self, lead: str) -> list[str]:
-        return [server for server, its in self.lead_of.items() if its == lead]
-
-    def __str__(self) -> str:
-        trees = [f"{lead}{'*' if lead in self.external else ''} > {', '.join(self.below(lead))}" for lead in self.leads]
-        return "; ".join(trees)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The whole of one seed."""
-
-    seed: int
-    layout: Layout
-    steps: tuple[Step, ...]
-
-    def __str__(self) -> str:
-        head = f"seed {self.seed}, {len(self.layout.lead_of)} servers: {self.layout}  (*: external broker, no rules)"
-        return "\n".join([head, *(f"{number:4}  {step}" for number, step in enumerate(self.steps, 1))])
+LARGE: Final = (10, 12, 16, 20, 25, 32, 40, 50)
+SMALL: Final = (3, 3, 4, 4, 5, 5, 6, 7)
+"""How many servers; a large world costs ten times a small one, and most of what goes wrong needs three servers."""
 
 
 def draw(seed: int, servers: int | None = None) -> Schedule:
     """Draw the schedule of a seed; `servers` overrides how many there are."""
     rng = Random(f"{seed}/schedule")
     is_large = seed % LARGE_EVERY == LARGE_EVERY - 1
-    count = servers or (rng.randint(12, 20) if is_large else rng.randint(3, 7))
+    count = servers or rng.choice(LARGE if is_large else SMALL)
     layout = _layout(rng, count)
     steps: list[Step] = []
     for _ in range(rng.randint(4, 8) if is_large else rng.randint(3, 9)):
@@ -92,23 +59,22 @@ def draw(seed: int, servers: int | None = None) -> Schedule:
 
 
 def _layout(rng: Random, count: int) -> Layout:
-    layout = Layout()
-    if count >= 4 and rng.random() < 0.6:
+    lead_of: dict[str, str | None] = {}
+    if count >= 4 and (count >= min(LARGE) or rng.random() < 0.6):
         tops = ["ec-1", "ec-2"] if count >= 5 and rng.random() < 0.4 else ["ec-1"]
-        relays = [f"es-{number}" for number in range(1, 1 + max(1, (count - len(tops)) // 5))]
-        layout.lead_of.update(dict.fromkeys(tops))
-        for relay in relays:
-            layout.lead_of[relay] = rng.choice(tops)
-        leads = relays
+        few = 2 if count >= 6 and rng.random() < 0.5 else 1
+        lead_of.update(dict.fromkeys(tops))
+        for number in range(1, 1 + max(few, (count - len(tops)) // 5)):
+            lead_of[f"es-{number}"] = rng.choice(tops)
+        leads = [server for server, lead in lead_of.items() if lead]
     else:
-        layout.lead_of["es-1"] = None
+        lead_of["es-1"] = None
         leads = ["es-1"]
-    for number in range(1, count - len(layout.lead_of) + 1):
-        layout.lead_of[f"as-{number}"] = (
-            leads[(number - 1) % len(leads)] if rng.random() < 0.8 else rng.choice(layout.leads)
-        )
-    layout.external = {lead for lead in layout.leads if rng.random() < 0.3}
-    return layout
+    everyone = list(lead_of)
+    for number in range(1, count - len(lead_of) + 1):
+        lead_of[f"as-{number}"] = leads[(number - 1) % len(leads)] if rng.random() < 0.8 else rng.choice(everyone)
+    external = [lead for lead in everyone if rng.random() < 0.3]
+    return Layout(lead_of, frozenset(external), frozenset(lead for lead in external if rng.random() < 0.5))
 
 
 def _wait(rng: Random) -> float:
@@ -158,6 +124,26 @@ def _part(rng: Random, layout: Layout) -> list[Step]:
     return [Step(_wait(rng), "part", who), *during, Step(_outage(rng), "heal", who)]
 
 
+def _swizzle(rng: Random, layout: Layout) -> list[Step]:
+    """Clog some links one after the other, then open them one by one in another order (FoundationDB's swizzle-clog)."""
+    links = [(server, lead) for server, lead in layout.lead_of.items() if lead]
+    links += [(lead, lead) for lead in sorted(layout.external)]
+    some = rng.sample(links, rng.randint(1, len(links)))
+    steps = [Step(_wait(rng), "clog", server, (lead,)) for server, lead in some]
+    if rng.random() < 0.7:
+        steps.append(_register(rng, layout, _wait(rng)))
+    rng.shuffle(some)
+    return [*steps, *(Step(_wait(rng), "unclog", server, (lead,)) for server, lead in some)]
+
+
+def _withhold(rng: Random, layout: Layout) -> list[Step]:
+    """A broker acknowledges some documents, and keeps them from everybody."""
+    lead = _lead_of_some(rng, layout)
+    leaf = (rng.choice(("heartbeat", "heartbeat", "registration", "report", "request")),)
+    during = [_register(rng, layout, _wait(rng))] if rng.random() < 0.5 else []
+    return [Step(_wait(rng), "withhold", lead, leaf), *during, Step(2 * _outage(rng), "let-pass", lead, leaf)]
+
+
 def _drop(rng: Random, layout: Layout) -> list[Step]:
     return [Step(_wait(rng), "drop", rng.choice(list(layout.lead_of))) for _ in range(rng.randint(1, 4))]
 
@@ -183,12 +169,18 @@ def _clock(rng: Random, layout: Layout) -> list[Step]:
     return steps
 
 
-def _full_disk(rng: Random, layout: Layout) -> list[Step]:
+def _bad_disk(rng: Random, layout: Layout) -> list[Step]:
     who = rng.choice(list(layout.lead_of))
-    full = [Step(_wait(rng), "fill-disk", who), _register(rng, layout, _wait(rng))]
+    bad = [Step(_wait(rng), "spoil-disk", who, (rng.choice(("full", "read-only", "failing", "locked")),))]
+    bad.append(_register(rng, layout, _wait(rng)))
     if rng.random() < 0.3:
-        full += [Step(_wait(rng), "kill", who), Step(_wait(rng), "start", who)]
-    return [*full, Step(_outage(rng), "free-disk", who)]
+        bad += [Step(_wait(rng), "kill", who), Step(_wait(rng), "start", who)]
+    return [*bad, Step(_outage(rng), "mend-disk", who)]
+
+
+def _bit_flip(rng: Random, layout: Layout) -> list[Step]:
+    who = rng.choice([server for server, lead in layout.lead_of.items() if lead])
+    return [Step(_wait(rng), "flip-bit", who, (rng.choice(("registration", "raw")),))]
 
 
 def _lose(rng: Random, layout: Layout) -> list[Step]:
@@ -245,37 +237,71 @@ def _leave(rng: Random, layout: Layout) -> list[Step]:
     return [left, *again]
 
 
+def _own(rng: Random, layout: Layout) -> list[Step]:
+    """A server is detached, registers itself, and is attached again: its lead's record overwrites its own (F48)."""
+    who = rng.choice([server for server, lead in layout.lead_of.items() if lead])
+    return [
+        Step(_wait(rng), "detach", who, (rng.choice(("keep", "restore")),)),
+        Step(_wait(rng), "register", who, (_content(rng),)),
+        Step(_wait(rng), "attach", who, (str(layout.lead_of[who]),)),
+    ]
+
+
+def _circle(rng: Random, layout: Layout) -> list[Step]:
+    """Two relays follow each other, for a while or until people see it (F17)."""
+    if len(layout.relays) < 2:
+        return _leave(rng, layout)
+    first, second = rng.sample(layout.relays, 2)
+    steps = [Step(_wait(rng), "attach", first, (second,)), Step(_wait(rng), "attach", second, (first,))]
+    if rng.random() < 0.5:
+        steps.append(Step(_outage(rng), "attach", second, (str(layout.lead_of[second]),)))
+    return steps
+
+
+def _token(rng: Random, layout: Layout) -> list[Step]:
+    """Somebody attaches with a token that a server has used already."""
+    who = rng.choice([server for server, lead in layout.lead_of.items() if lead])
+    lead = str(layout.lead_of[who])
+    return [Step(_wait(rng), "attach", who, (lead,)), Step(_wait(rng), "use-token-again", who)]
+
+
 def _rotate(rng: Random, layout: Layout) -> list[Step]:
     return [Step(_wait(rng), "rotate", _lead_of_some(rng, layout))]
 
 
 def _rogue(rng: Random, layout: Layout) -> list[Step]:
-    what = ("replays", "replays", "an old record", "another record", "crossed", "junk", "nothing")
-    return [
-        Step(_wait(rng), "rogue", _lead_of_some(rng, layout), (rng.choice(what),)) for _ in range(rng.randint(1, 3))
-    ]
+    lead = _lead_of_some(rng, layout)
+    return [Step(_wait(rng), "rogue", lead, (rng.choice(rogue.WITHOUT_KEYS),)) for _ in range(rng.randint(1, 3))]
+
+
+def _thief(rng: Random, layout: Layout) -> list[Step]:
+    """A rogue who has a key: a device's own, or the lead's signing key."""
+    return [Step(_wait(rng), "rogue", _lead_of_some(rng, layout), (rng.choice(rogue.WITH_KEYS),))]
 
 
 _FAULTS: Final[dict[str, tuple[float, Callable[[Random, Layout], list[Step]]]]] = {
     "change": (6, _change),
     "die": (4, _die),
     "die-at-commit": (3, _die_at_commit),
-    "part": (3, _part),
+    "part": (2, _part),
+    "swizzle": (2, _swizzle),
     "drop": (1, _drop),
     "weather": (2, _weather),
     "broker": (2, _broker),
+    "withhold": (1.5, _withhold),
     "clock": (2, _clock),
-    "full-disk": (1, _full_disk),
+    "bad-disk": (2, _bad_disk),
+    "bit-flip": (1, _bit_flip),
     "lose": (2, _lose),
     "back": (2, _back),
     "clone-lead": (1, _clone_lead),
     "clone-device": (1, _clone_device),
     "leave": (2, _leave),
+    "own": (0.5, _own),
+    "circle": (0.5, _circle),
+    "token": (0.5, _token),
     "rotate": (1, _rotate),
     "rogue": (2, _rogue),
+    "thief": (1, _thief),
 }
 """What may happen, and how often beside the others."""
-
-
-def _plain(arg: str | float) -> str:
-    return f"{arg:g}" if isinstance(arg, float) else str(arg)

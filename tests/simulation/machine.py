@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from propagator.store import Store
     from tests.simulation.disk import Connection
     from tests.simulation.network import Network
-    from tests.simulation.process import Side
+    from tests.simulation.process import DiskFault, Side
     from tests.simulation.watch import Watch
 
 RESTART_S = 5.0
@@ -61,7 +61,7 @@ class Machine:
         self.role = role
         self.hub: str | None = None
         self.skew_s = 0.0
-        self.disk_is_full = False
+        self.disk_fault: DiskFault | None = None
         self.directory = world_dir / name
         self.process: Process | None = None
         self._world_dir = world_dir
@@ -130,12 +130,12 @@ class Machine:
             self._task.cancel()
 
     def _note_end(self, ended: Process, stop: asyncio.Event, task: asyncio.Task[None]) -> None:
-        """An agent may only end by itself where its disk is full; systemd starts it again."""
+        """An agent may only end by itself where its disk is bad; systemd starts it again."""
         if not ended.alive or stop.is_set():
             return
         error = None if task.cancelled() else task.exception()
         ended.die()
-        if isinstance(error, PropagatorError) and self.disk_is_full:
+        if isinstance(error, PropagatorError) and ended.met_disk_fault:
             asyncio.get_running_loop().call_later(RESTART_S, self._start_again, self._starts)
         else:
             self._watch.fault(f"the agent of {self.name} ended by itself: {error!r}")
@@ -267,6 +267,21 @@ class Machine:
         self._read.clear()
         disk.unplug(self.directory / connection.FILE_NAME)
 
+    async def flip_bit(self, column: str, chance: Random) -> bool:
+        """Let one bit of the record that it took from its lead be another one (F35); False if it has none."""
+        found = self.rows(f"SELECT {column} FROM record WHERE raw IS NOT NULL")  # noqa: S608  ours
+        if not found or found[0][0] is None:
+            return False
+        value, path = _flipped(found[0][0], chance), self.directory / connection.FILE_NAME
+        with contextlib.closing(sqlite3.connect(path, 0, isolation_level=None)) as raw:
+            nobody = Process(self.name, chance, lambda _: None)
+            await disk.Connection(raw, path, nobody, is_warm=False).run("BEGIN IMMEDIATE", ())  # between transactions
+            raw.execute(f"UPDATE record SET {column} = ?", (value,))  # noqa: S608  ours
+            raw.commit()
+            self._read.clear()
+            self._watch.damaged(self.name, raw)
+        return True
+
     def copy_to(self, place: Path) -> None:
         """Copy the whole machine, as a backup or a cloned VM does. SQLite's log comes along."""
         shutil.rmtree(place, ignore_errors=True)
@@ -302,7 +317,7 @@ class Machine:
 
     def _new_process(self, what: str) -> Process:
         rng = Random(f"{self._seed}/{self.name}/{what}")
-        return Process(self.name, rng, self._note_commit, is_full=lambda: self.disk_is_full)
+        return Process(self.name, rng, self._note_commit, disk_fault=lambda: self.disk_fault)
 
     def _note_commit(self, connection: Connection) -> None:
         self._read.clear()
@@ -324,3 +339,10 @@ def _run_as(who: Process, work: Coroutine[object, object, _T], *, name: str) -> 
     task = asyncio.get_running_loop().create_task(work, context=context)
     task.set_name(name)
     return task
+
+
+def _flipped(was: str | bytes, chance: Random) -> str | bytes:
+    raw = was.encode() if isinstance(was, str) else was
+    place = chance.randrange(len(raw))
+    flipped = raw[:place] + bytes([raw[place] ^ (1 << chance.randrange(7))]) + raw[place + 1 :]
+    return flipped.decode() if isinstance(was, str) else flipped

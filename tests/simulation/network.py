@@ -24,27 +24,35 @@ PORT: Final = 8883
 
 
 class Network:
-    """Every broker of a world. `heard` is told of each publish; True keeps it from everybody."""
+    """Every broker of a world. `heard` is told of each publish."""
 
-    def __init__(self, seed: int, heard: Callable[[str, Said], bool]) -> None:
+    def __init__(self, seed: int, heard: Callable[[str, Said], None]) -> None:
         self._seed = seed
         self._heard = heard
         self.brokers: dict[str, MemoryBroker] = {}
         """By the machine that hosts it, or by the name of an external one."""
+        self.withheld: set[tuple[str, str]] = set()
+        """(broker, leaf): documents that this broker acknowledges and keeps from everybody."""
         self.hosts: dict[str, str] = {}
         """The machine that a host's address leads to, where it is not of that name."""
         self.routes: dict[tuple[str, str], str] = {}
         """(machine, host) -> the machine that this one reaches there, while two of them have that address."""
 
-    def add(self, machine: str, *, is_up: bool) -> MemoryBroker:
+    def add(self, machine: str, *, is_up: bool, is_plain: bool = False) -> MemoryBroker:
         """Add a broker; without accounts, so without rules, until somebody gives it some."""
         broker = MemoryBroker(rng=Random(f"{self._seed}/network/{machine}"))
         broker.address = f"{machine}:{PORT}"
-        broker.swallow = lambda said: self._heard(machine, said)
+        broker.swallow = lambda said: self._takes(machine, said)
+        broker.retains_for_wildcards = not is_plain
         if not is_up:
             broker.stop()
         self.brokers[machine] = broker
         return broker
+
+    def _takes(self, broker: str, said: Said) -> bool:
+        """Tell of a publish; True keeps it from everybody."""
+        self._heard(broker, said)
+        return (broker, said.topic.rpartition("/")[2]) in self.withheld
 
     def bus(self, endpoint: Endpoint) -> MemoryBus:
         """Stand in for `MqttBus`."""

@@ -13,8 +13,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
-from joserfc.jws import CompactSignature
-
 from propagator import certificates
 from propagator.broker import configuration
 from propagator.core import record, signing
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from joserfc.jwk import OKPKey
+    from joserfc.jws import CompactSignature
 
 _CACHED: Final = 4096
 """Results that are remembered: what one run says in some minutes."""
@@ -82,9 +81,9 @@ _empty: list[bytes] = []
 
 _read_key = PrivateKey.from_pem
 _make_signature = PrivateKey.sign
-_truly_verifies = signing._verifies  # noqa: SLF001  what is replaced
+_truly_verifies = signing._verifies
 _make_authority = certificates.make_authority
-_make_database = connection._fill  # noqa: SLF001  what is replaced
+_make_database = connection._fill
 
 
 @functools.lru_cache(_CACHED)
@@ -116,7 +115,16 @@ def _authority(lead: str) -> certificates.KeyPair:
 
 async def _fill(path: Path) -> None:
     """Make an empty database: every one but the first is a copy of that."""
-    if not _empty:
+    if _empty:
+        _write(path, _empty[0])
+    else:
         await _make_database(path)
-        _empty.append(path.read_bytes())
-    path.write_bytes(_empty[0])
+        _empty.append(_read(path))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from propagator import keys, settings
 from propagator.core.errors import PropagatorError
+from propagator.core.registration import Registration, hash_of
 from propagator.core.state import DownlinkState, Reason, State
 from tests.unit.builders import registered
 
@@ -84,6 +85,11 @@ class People:
             except PropagatorError as error:
                 self._say(f"  {error}")
             return
+        if self._is_damaged(shadow) and self._lasts(shadow.name, "a damaged record"):
+            self._say(f"people restart {shadow.name}: its record is damaged")
+            await shadow.stop()
+            shadow.start()
+            return
         live = (await shadow.ask("live") or {}).get("uplink")
         refusal = live.get("refusal") if isinstance(live, dict) else None
         said = Reason(str(refusal["reason"])) if isinstance(refusal, dict) else None
@@ -94,8 +100,17 @@ class People:
         }
         if isinstance(live, dict) and live["state"] == State.STALE:
             await self._restart(lead, shadow)
+        elif said is Reason.LOOP and not healthy:
+            self._say(f"people see that {shadow.name} and {lead.name} form a circle")
+            self._world.following[shadow.id] = self._world.layout.lead_of[shadow.id]
         elif said in _ROTATES and not healthy and self._lasts(shadow.name, f"{said} by {lead.name}"):
             await self._rotate(lead)
+
+    @staticmethod
+    def _is_damaged(machine: Machine) -> bool:
+        (record,) = machine.rows("SELECT registration, hash FROM record")
+        held = None if record["registration"] is None else Registration(record["registration"])
+        return hash_of(held) != str(record["hash"])
 
     async def _restart(self, lead: Machine, shadow: Machine) -> None:
         """Restart a lead, and then give it time: its next heartbeat comes after a period."""

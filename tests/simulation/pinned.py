@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from propagator.core.difference import JsonObject
     from tests.simulation.network import Network
 
+
 class _Task(asyncio.Task):  # type: ignore[type-arg]
     """A task that hashes to its number: a TaskGroup ends its tasks in the order of a set."""
 

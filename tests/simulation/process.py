@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Side = Literal["before", "after"]
 
+DiskFault = Literal["full", "read-only", "failing", "locked"]
+"""How a disk may be bad: no room, no writing, commits that fail, a database that another program holds."""
+
 
 @dataclass
 class Trap:
@@ -38,7 +41,8 @@ class Process:
     committed: Callable[[Connection], None]
     cut: Callable[[], None] = lambda: None
     ended: Callable[[], None] = lambda: None
-    is_full: Callable[[], bool] = lambda: False
+    disk_fault: Callable[[], DiskFault | None] = lambda: None
+    met_disk_fault: bool = False
     alive: bool = True
     trap: Trap | None = None
     open: list[Connection] = field(default_factory=list)
@@ -53,6 +57,12 @@ class Process:
         for connection in self.open:
             connection.let_go()
         self.ended()
+
+    def finds_disk(self, *faults: DiskFault) -> bool:
+        """Whether the disk is bad in one of these ways; it is remembered, as a reason to end."""
+        is_bad = self.disk_fault() in faults
+        self.met_disk_fault = self.met_disk_fault or is_bad
+        return is_bad
 
     def passes(self, side: Side) -> None:
         """Pass one side of a commit, or die there."""

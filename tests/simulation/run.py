@@ -7,7 +7,7 @@ import gc
 import shutil
 import tempfile
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +21,7 @@ from tests.unit.builders import registered
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.simulation.faults import Schedule
+    from tests.simulation.schedule import Schedule
 
 WHOLE_S: Final = 1200.0
 """Virtual seconds after the last fault within which a world must be whole again.
@@ -54,6 +54,7 @@ class Outcome:
 
     seed: int
     servers: int
+    steps: int
     trace: str
     healed_s: float
     faults: tuple[str, ...]
@@ -77,20 +78,8 @@ def run(schedule: Schedule, *, say: Callable[[str], None] = lambda _: None, verb
     finally:
         shutil.rmtree(directory)
         gc.collect()
-    return Outcome(schedule.seed, len(schedule.layout.lead_of), world.trace, healed_s, tuple(world.watch.faults))
-
-
-def shrink(schedule: Schedule, say: Callable[[str], None]) -> Schedule:
-    """Leave out every step without which the seed still fails."""
-    number = 0
-    while number < len(schedule.steps):
-        shorter = replace(schedule, steps=schedule.steps[:number] + schedule.steps[number + 1 :])
-        if run(shorter).faults:
-            schedule = shorter
-            say(f"{len(schedule.steps)} steps fail, too")
-        else:
-            number += 1
-    return schedule
+    servers, steps = len(schedule.layout.lead_of), len(schedule.steps)
+    return Outcome(schedule.seed, servers, steps, world.trace, healed_s, tuple(world.watch.faults))
 
 
 async def _play(world: World, schedule: Schedule, say: Callable[[str], None]) -> float:
@@ -107,6 +96,7 @@ async def _play(world: World, schedule: Schedule, say: Callable[[str], None]) ->
             world.look()
         await world.heal()
         say(f"{world.clock_s():9.2f} s       healed")
+        await asyncio.sleep(LOOK_S)  # what was said last is still on its way
         healed_s = await _whole(world, "after the last fault", people=people)
         say(f"{world.clock_s():9.2f} s       whole")
         for top in world.layout.tops:

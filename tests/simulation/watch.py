@@ -15,12 +15,12 @@ from __future__ import annotations
 import functools
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from propagator.core import version
-from propagator.core.registration import hash_of
+from propagator.core.registration import Registration, hash_of
 from propagator.core.version import Order
 from propagator.core.wire import Report, Typ
 from propagator.following import Following
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from propagator.core.record import Document, Record
-    from propagator.core.registration import Registration
     from propagator.core.version import Version
 
 _DOWN = frozenset({Order.LOWER, Order.FORKED})
@@ -58,6 +57,8 @@ class _Past:
     held: Held | None = None
     hashes: set[str] = field(default_factory=lambda: {hash_of(None)})
     reported: set[str] = field(default_factory=set)
+    damaged_text: str | None = None
+    damaged_raw: bytes | None = None
 
 
 class Watch:
@@ -102,6 +103,11 @@ class Watch:
         self._texts[content.hash] = content.canonical
         self._hashes[content.canonical] = content.hash
 
+    def stolen(self, raw: bytes, content: Registration) -> None:
+        """Note what a thief signs with a lead's own key: nobody can tell it from the lead's word (F02)."""
+        self.registered(content)
+        self._records.add(raw)
+
     def is_signed(self, raw: bytes) -> bool:
         """Say whether a lead signed these very bytes."""
         return raw in self._records
@@ -144,18 +150,28 @@ class Watch:
         self._pasts[machine] = _Past()
         self.rolled_back_machines.add(machine)
 
+    def damaged(self, machine: str, raw: sqlite3.Connection) -> None:
+        """Take what a machine holds after a bit of its record flipped for what it held: it may not leave it (F35)."""
+        past = self._pasts.setdefault(machine, _Past())
+        past.held = _read(raw)
+        if past.held is not None and past.held.registration is not None:
+            (past.damaged_raw,) = raw.execute("SELECT raw FROM record").fetchone()
+            past.damaged_text = past.held.registration
+            past.hashes.add(hash_of(Registration(past.held.registration)))
+
     def copied(self, machine: str, copy: str) -> None:
         """Let a copy begin with the past of its original."""
         past = self._pasts.get(machine, _Past())
-        self._pasts[copy] = _Past(None, set(past.hashes), set(past.reported))
+        self._pasts[copy] = replace(past, held=None, hashes=set(past.hashes), reported=set(past.reported))
 
     # The rules.
 
     def _authorised(self, machine: str, raw: sqlite3.Connection, held: Held) -> None:
-        if held.registration is not None and held.registration not in self._hashes:
+        past = self._pasts[machine]
+        if held.registration not in {None, past.damaged_text} and held.registration not in self._hashes:
             self.fault(f"{machine} has a registration in force that nobody registered: {held.registration[:60]}…")
         (signed,) = raw.execute("SELECT raw FROM record").fetchone()
-        if signed is not None and not self.is_signed(signed):
+        if signed not in {None, past.damaged_raw} and not self.is_signed(signed):
             self.fault(f"{machine} has a record in force that no lead signed")
 
     def _went_on(self, machine: str, raw: sqlite3.Connection, before: Held, after: Held) -> None:

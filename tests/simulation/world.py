@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.memory_bus import Said
-    from tests.simulation.faults import Layout
+    from tests.simulation.schedule import Layout
 
 
 class World:
@@ -31,7 +31,9 @@ class World:
         self.network = Network(seed, self._said)
         self.machines: dict[str, Machine] = {}
         self.copies: dict[str, Machine] = {}
-        self._cloned = 0
+        self._cloned = self._thieves = 0
+        self._used: dict[str, tuple[str, str]] = {}
+        """The last token that each server used, and whose it is."""
         self.following = dict(layout.lead_of)
         """Whom each server is to follow, as the people of this site have it."""
         self._directory = directory
@@ -52,11 +54,11 @@ class World:
         machine = self.machines[name] = self._machine(name)
         if name in self.layout.external:
             machine.hub = f"hub-{name}"
-            self.network.add(machine.hub, is_up=True)
+            self.network.add(machine.hub, is_up=True, is_plain=name in self.layout.plain)
         await machine.begin()
 
-    def _machine(self, name: str) -> Machine:
-        role = self.layout.role(name.partition("~")[0])
+    def _machine(self, name: str, role: str | None = None) -> Machine:
+        role = role or self.layout.role(name.partition("~")[0])
         machine = Machine(self._directory, self.network, self.watch, self.seed, name=name, role=role)
         if machine.is_lead:
             self.network.add(name, is_up=False)
@@ -67,6 +69,20 @@ class World:
         self.following[name] = lead
         written = await self.machines[lead].invite(name)
         await self.machines[name].attach(written)
+        self._used[name] = lead, written
+
+    async def use_token_again(self, name: str) -> str | None:
+        """Let somebody else attach with the last token that a server used. Raises PropagatorError: as it must be."""
+        if name not in self._used:
+            return "it has used none"
+        lead, written = self._used[name]
+        self._thieves += 1
+        thief = self._machine(f"{name}~thief-{self._thieves}", role="shadow")
+        await thief.begin()
+        await thief.attach(written)
+        if self.machines[lead].name not in self.watch.rolled_back_machines:  # else it may never have heard of it
+            self.watch.fault(f"somebody attached with a token that {name} had used at {lead}")
+        return "it counted again"
 
     def place_of(self, name: str) -> Path:
         """Give a place for the copy of a disk."""
@@ -104,6 +120,7 @@ class World:
         """End every fault that time does not end."""
         for server in self.layout.lead_of:
             await self.end_clone(server, copy_stays=False)
+        self.network.withheld.clear()
         for broker in self.network.brokers.values():
             broker.weather_of.clear()
         for machine in self.machines.values():
@@ -111,7 +128,7 @@ class World:
                 broker.heal(machine.name)
             if machine.process is not None:
                 machine.process.trap = None
-            machine.disk_is_full = False
+            machine.disk_fault = None
             machine.start()
 
     def look(self) -> None:
@@ -137,10 +154,9 @@ class World:
         """A hash over everything that was published, when, and by whom."""
         return self._trace.hexdigest()
 
-    def _said(self, broker: str, said: Said) -> bool:
+    def _said(self, broker: str, said: Said) -> None:
         self._trace.update(f"{said.at_s:.6f} {broker} {said.account} {said.topic} {said.retain} ".encode())
         self._trace.update(said.payload)
-        return False
 
 
 def drawn(seed: int, what: str) -> Random:
