@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
 
+from propagator import following, settings
+from propagator.bus import handshake
 from propagator.core import moment
+from propagator.core.diagnosis.seen import Answer
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -12,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from propagator import diagnose
+    from propagator.bus import Tls
     from propagator.core.difference import JsonObject
 
 
@@ -40,4 +46,29 @@ class LeadDiagnosis:
         """See finding.Diagnosis."""
         from propagator.probe import pictures  # noqa: PLC0415
 
-        await pictures.draw(self._state_dir, host, port, moment.write(self._now()))
+        uplink = settings.load_uplink(self._state_dir / settings.UPLINK_FILE)
+        if uplink is None:
+            return
+        held_to = following.tls(following.pem(uplink.ca_file))
+
+        async def show(address: str) -> bytes | None:
+            return await _certificate(address, port, host, held_to)
+
+        await pictures.draw(self._state_dir, host, port, moment.write(self._now()), show)
+
+
+SHOWN_S: Final = 5.0
+
+
+async def _certificate(address: str, port: int, host: str, tls: Tls) -> bytes | None:
+    """Give the certificate (DER) of what answers there; None if it is not the lead's, or nobody answers in time."""
+    from propagator.probe import sockets, tries  # noqa: PLC0415
+
+    family, where = sockets.sockaddr(address, port)
+    with contextlib.suppress(OSError, TimeoutError), sockets.tcp(family) as sock:
+        async with asyncio.timeout(SHOWN_S):
+            if (await tries.attempt(sock, where, SHOWN_S)).answer is not Answer.CONNECTED:
+                return None
+            with await handshake(sock, tls, host) as secure:
+                return secure.getpeercert(binary_form=True)
+    return None

@@ -75,7 +75,7 @@ class Diagnosis(Protocol):
         """Give a finding, in 20 s at most. Raises PropagatorError or OSError where it cannot begin."""
 
     async def draw(self, host: str, port: int) -> None:
-        """Keep a picture of a way that works."""
+        """Keep a picture of a way that works. Raises PropagatorError or OSError where it cannot."""
 
 
 class Inquiry:
@@ -118,7 +118,7 @@ class Inquiry:
             return
         await asyncio.sleep(rng.uniform(1.0, PICTURE_SPREAD_S))
         self._drawn_s = _time()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, PropagatorError):
             await self._diagnosis.draw(*split_address(address))
 
     async def _find(self) -> JsonObject | None:

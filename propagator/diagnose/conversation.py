@@ -25,7 +25,7 @@ from propagator.probe import sockets, tries
 from propagator.probe.certificate import certificate_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from propagator.bus import Message, Session, Tls
     from propagator.core.decide import Trust
@@ -72,7 +72,7 @@ class Peer:
         return self.account is not None and self.trust is not None and not self.no_tls
 
 
-async def converse(address: str, port: int, host: str, peer: Peer) -> AsyncIterator[Conversation]:
+async def converse(address: str, port: int, host: str, peer: Peer) -> AsyncGenerator[Conversation, None]:
     """Talk to one address; after silence once more with small segments, and once more as before.
 
     Gives what was heard whenever there is more of it: the first conversation counts even if no time is left for others.

@@ -58,4 +58,12 @@ def as_root(verdict: Verdict) -> str:
         return "run it as root, or as the service's user: then the account at the lead can be used"
     if verdict.entry.side is Side.HERE and verdict.code.value.startswith("OWN_FIREWALL"):
         return "nft list ruleset: which of this server's own rules it is"
+    far = "gateway" in verdict.facts and "ttl" not in verdict.facts
+    if far and verdict.code in _ANSWERED and verdict.confidence is not Confidence.CERTAIN:
+        seen = f"host {verdict.address} and port {verdict.facts.get('port', '')}"
+        return f"tcpdump -nvi any '{seen}', meanwhile: the TTL of the answer, which was not checked"
     return ""
+
+
+_ANSWERED: Final = frozenset({Code.PORT_CLOSED, Code.REJECTED_ON_PATH, Code.INTERCEPTED, Code.TLS_INTERCEPTED})
+"""Verdicts on an answer, of which it counts from how far it comes."""

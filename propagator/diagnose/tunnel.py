@@ -20,8 +20,8 @@ from propagator.bus import Tls, handshake
 from propagator.core.diagnosis.portal import Handshake, ProxySeen
 from propagator.core.diagnosis.seen import End
 from propagator.core.ticket import plain
-from propagator.probe.certificate import certificate_of
 from propagator.probe import sockets, tries
+from propagator.probe.certificate import certificate_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -51,7 +51,7 @@ async def look_deeper(seen: Address, *, others: bool = True) -> Address:
     if seen.route is None or seen.tries[0].answer in {Answer.NO_ROUTE, Answer.DENIED}:
         return seen
     if seen.tries[0].answer is Answer.REJECTED:
-        return replace(seen, target=await tries.tcp_ladder(seen.address, seen.port))
+        return replace(seen, target=await tries.tcp_ladder(seen.address, seen.port), ttl=seen.tries[0].ttl)
     if seen.tries[0].answer is Answer.SILENT:
         seen = await _watch_one_try(seen)
     return await climb(seen, others=others)
@@ -86,10 +86,17 @@ async def climb(seen: Address, *, others: bool = True) -> Address:
     found = await _other_ports(seen) if others else ()
     control = await _control(seen.address, found)
     seen = replace(seen, target=target, others=found, control=control)
-    if seen.tries[0].answer is Answer.RESET and seen.route is not None and not seen.route.on_link:
-        ttl = await tries.answer_ttl(seen.address, seen.port)
-        return replace(seen, ttl=ttl, control_ttl=await _control_ttl(seen))
-    return seen
+    return await _measure(seen)
+
+
+async def _measure(seen: Address) -> Address:
+    """Find the TTL of the answers, where it says whose they are: of a reset, and where it was known before."""
+    then = None if seen.before is None else seen.before.ttl
+    reset = seen.tries[0].answer is Answer.RESET
+    if seen.route is None or seen.route.on_link or not (reset or (seen.connected and then is not None)):
+        return seen
+    seen = replace(seen, ttl=await tries.answer_ttl(seen.address, seen.port, then))
+    return replace(seen, control_ttl=await _control_ttl(seen)) if reset else seen
 
 
 async def _other_ports(seen: Address) -> tuple[tuple[int, Attempt], ...]:

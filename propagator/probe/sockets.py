@@ -11,7 +11,7 @@ import errno
 import ipaddress
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from propagator.core.diagnosis.seen import Icmp
@@ -20,6 +20,7 @@ SockAddr: TypeAlias = "tuple[str, int] | tuple[str, int, int, int]"
 
 # Python 3.11 does not name these (linux/in.h, linux/in6.h, linux/tcp.h).
 _IP_RECVERR: Final = 11
+_IP_RECVTTL: Final = 12
 _IP_MINTTL: Final = 21
 _IPV6_RECVERR: Final = 25
 _IPV6_MINHOPCOUNT: Final = 73
@@ -37,11 +38,12 @@ _UNREACHABLE: Final = {_ICMP: 3, _ICMP6: 1}
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """One ICMP message about what we sent. `expired`: a router counted the TTL down to nothing."""
+    """One ICMP message about what we sent. `expired`: a router counted the TTL down; `ttl`: what it arrived with."""
 
     source: str
     expired: bool
     icmp: Icmp | None
+    ttl: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,14 @@ def udp(family: socket.AddressFamily) -> socket.socket:
 
 
 def _keep_complaints(sock: socket.socket) -> None:
-    level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if is_v6(sock) else (socket.IPPROTO_IP, _IP_RECVERR)
-    with contextlib.suppress(OSError):
-        sock.setsockopt(level, option, 1)
+    level, *options = (
+        (socket.IPPROTO_IPV6, _IPV6_RECVERR, socket.IPV6_RECVHOPLIMIT)
+        if is_v6(sock)
+        else (socket.IPPROTO_IP, _IP_RECVERR, _IP_RECVTTL)
+    )
+    for option in options:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(level, option, 1)
 
 
 def limit_hops(sock: socket.socket, ttl: int) -> None:
@@ -121,9 +128,15 @@ def complaint(sock: socket.socket) -> Complaint | None:
             _, ancillary, _, _ = sock.recvmsg(512, 512, _MSG_ERRQUEUE)
         except OSError:
             return None
-        for _, _, data in ancillary:
-            if (found := _complaint(data)) is not None:
-                return found
+        ttl = next((_TTL.unpack(data)[0] for level, kind, data in ancillary if (level, kind) in _TTLS), None)
+        for level, kind, data in ancillary:
+            if (level, kind) not in _TTLS and (found := _complaint(data)) is not None:
+                return replace(found, ttl=ttl)
+
+
+_TTL: Final = struct.Struct("=i")
+_TTLS: Final = frozenset({(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)})
+"""What the ICMP message itself arrived with: from how far it comes, whatever it names as its sender."""
 
 
 def _complaint(data: bytes) -> Complaint | None:

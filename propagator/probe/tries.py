@@ -67,7 +67,7 @@ def _ended(sock: socket.socket, number: int | None, took_s: float) -> Attempt:
     sent_again = sockets.tcp_info(sock).retransmits
     if complaint is not None:
         answer = Answer.EXPIRED if complaint.expired else Answer.REJECTED
-        return Attempt(answer, took_s, number, complaint.icmp, complaint.source, sent_again)
+        return Attempt(answer, took_s, number, complaint.icmp, complaint.source, sent_again, complaint.ttl)
     if number is None or number == errno.ETIMEDOUT:
         return Attempt(Answer.SILENT, took_s, number, retransmits=sent_again)
     if number in {errno.ECONNREFUSED, errno.ECONNRESET}:
@@ -97,7 +97,7 @@ async def knock(address: str, limit_s: float = RUNG_S, *, port: int = UDP_PORT, 
     if complaint is None:
         return Attempt(Answer.SILENT, loop.time() - begun)
     answer = Answer.EXPIRED if complaint.expired else Answer.REJECTED
-    return Attempt(answer, loop.time() - begun, None, complaint.icmp, complaint.source)
+    return Attempt(answer, loop.time() - begun, None, complaint.icmp, complaint.source, ttl=complaint.ttl)
 
 
 async def _hear(sock: socket.socket, limit_s: float) -> Complaint | None:
@@ -156,18 +156,35 @@ async def udp_ladder(address: str) -> Ladder:
     return await ladder("UDP", lambda ttl: knock(address, ttl=ttl))
 
 
-async def answer_ttl(address: str, port: int, *, wait_s: float = 0.3) -> int | None:
-    """Find the TTL that answers of this port arrive with, by halving; None where nothing answers or it varies."""
-    low, high = 1, 255
-    if not await _answers_above(address, port, low, wait_s):
+async def answer_ttl(address: str, port: int, guess: int | None = None, *, wait_s: float = 0.3) -> int | None:
+    """Find the TTL that answers of this port arrive with; None where nothing answers, it varies or cannot be asked for.
+
+    By halving, after `guess` and what is next to it: a try whose answer does not count leaves a half-open connection
+    at the other end for a second, and a guess that is right needs but one of them.
+    """
+    low, high = 1, _HIGHEST
+    if not (_can_ask(address, port) and await _answers_above(address, port, low, wait_s)):
         return None
     while low < high:
-        middle = (low + high + 1) // 2
+        if guess is not None and low <= guess < high:
+            middle = guess if low < guess else guess + 1
+        else:
+            middle = (low + high + 1) // 2
         if await _answers_above(address, port, middle, wait_s):
             low = middle
         else:
             high = middle - 1
     return low
+
+
+_HIGHEST: Final = 255
+
+
+def _can_ask(address: str, port: int) -> bool:
+    """Whether this kernel ignores answers below a TTL; one that does not would show every answer above any."""
+    family, _ = sockets.sockaddr(address, port)
+    with sockets.tcp(family) as sock:
+        return sockets.ignore_below(sock, 1)
 
 
 async def _answers_above(address: str, port: int, ttl: int, wait_s: float) -> bool:

@@ -110,15 +110,16 @@ def dribble(port: int, certificate: str, key: str, stage: str) -> None:
     if stage == "tls":
         accept(port, lambda peer: drip(peer, b"\x16\x03\x03\x10\x00"))  # a record of TLS, 4096 bytes long
     else:
-        accept(port, over_tls(lambda peer: drip(peer, b"\x20\x02"), certificate, key))  # a CONNACK
+        accept(port, over_tls(lambda peer: drip(peer, b"\x20\x7d"), certificate, key))  # a CONNACK, 125 bytes long
 
 
 def drag(port: int, certificate: str, key: str, seconds: str) -> None:
-    """Take so long for each answer: TLS, CONNACK; the answer to SUBSCRIBE never comes."""
+    """Take so long for each answer: TLS, CONNACK; the answer to SUBSCRIBE never comes, nor one to a goodbye."""
 
     def slowly(peer: socket.socket) -> None:
         time.sleep(float(seconds))
         speak_mqtt(peer, None)
+        time.sleep(3600)
 
     secured = over_tls(slowly, certificate, key)
 
@@ -150,10 +151,10 @@ def speak_mqtt(peer: socket.socket, suback: int | None) -> None:
             case 1:
                 properties = b"\0" if body[6] == 5 else b""
                 peer.sendall(bytes([0x20, 2 + len(properties), 0, 0]) + properties)
-            case 8 if suback is None:
-                pass
-            case 8:
+            case 8 if suback is not None:
                 peer.sendall(bytes([0x90, 3 + len(properties)]) + body[:2] + properties + bytes([suback]))
+            case 8:
+                pass
             case 12:
                 peer.sendall(b"\xd0\x00")
             case _:  # DISCONNECT, or what no probe says

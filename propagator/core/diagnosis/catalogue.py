@@ -175,9 +175,10 @@ CATALOGUE: Final[dict[Code, Entry]] = {
     Code.INTERCEPTED: Entry(
         "Something on the way answers in the lead's place",
         "A device{hop} accepts connections to {address} and is not the lead.",
-        "the port answers nearer than the host's other ports",
+        "the port answers nearer than the host's other ports, or nearer than the lead did when all was well",
         "ask the network's keepers to let tcp {port} to {address} pass untouched",
         Side.PATH,
+        _FROM_THE_LEAD,
     ),
     Code.FLAKY: Entry(
         "The way to the lead loses packets",
@@ -236,9 +237,10 @@ CATALOGUE: Final[dict[Code, Entry]] = {
     Code.TLS_INTERCEPTED: Entry(
         "Something on the way answers TLS in the lead's place",
         "A device{hop} shows a certificate of its own ({issuer}).",
-        "the certificate is not of the lead's CA, and the answer comes from nearer than the host",
+        "the certificate is not of the lead's CA, and the answer comes from nearer than the host does, or did",
         "ask the network's keepers to let TLS to {address} pass untouched",
         Side.PATH,
+        _FROM_THE_LEAD,
     ),
     Code.TLS_UNKNOWN_CA: Entry(
         "The certificate is of a CA that this server does not know",
@@ -372,6 +374,8 @@ CONFIDENCE: Final[dict[Code, tuple[Confidence, ...]]] = {
             Code.REJECTED_ON_PATH,
             Code.DROPPED_ON_PATH,
             Code.DROPPED_BEFORE_LEAD,
+            Code.INTERCEPTED,
+            Code.TLS_INTERCEPTED,
             Code.FLAKY,
             Code.IDLE_FLOW_RESET,
             Code.MTU_BLACKHOLE,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
+from propagator.core.diagnosis import before
 from propagator.core.diagnosis.catalogue import Code, Confidence
 from propagator.core.diagnosis.seen import Address, Answer, Attempt, Icmp, Ladder, Neighbour
 from propagator.core.diagnosis.verdict import Verdict
@@ -38,6 +39,8 @@ def facts(seen: Address) -> dict[str, str]:
         known["network"] = route.network
     if route is not None and route.gateway:
         known["gateway"] = route.gateway
+    if seen.ttl is not None:
+        known["ttl"] = str(seen.ttl)
     return known
 
 
@@ -92,6 +95,9 @@ def _rejected(seen: Address) -> Verdict | None:
     if _is_own(seen, attempt):
         return _verdict(seen, Code.OWN_FIREWALL_REJECTS, _CERTAIN, f"{told}, and that is this server")
     if _is_same(source, seen.address):  # no host says of itself that it cannot be reached
+        if (near := before.nearer(seen)) is not None:
+            told += f", and that is the lead's address; but {near}"
+            return _verdict(seen, Code.REJECTED_ON_PATH, _PROBABLE, told, hop=_arrival(seen))
         return _verdict(seen, Code.REJECTED_BY_FIREWALL, _CERTAIN, f"{told}, and that is the lead", source=source)
     by_kind = {Icmp.HOST: Code.HOST_UNREACHABLE, Icmp.NET: Code.NET_UNREACHABLE}
     code = Code.REJECTED_ON_PATH if attempt.icmp is None else by_kind.get(attempt.icmp, Code.REJECTED_ON_PATH)
@@ -126,11 +132,23 @@ def _reset(seen: Address) -> Verdict | None:
     if seen.ttl is not None and seen.control_ttl is not None and seen.ttl > seen.control_ttl and not _is_passed(seen):
         told = f"the reset arrives with a TTL of {seen.ttl}, answers of the host with {seen.control_ttl}"
         return _verdict(seen, Code.REJECTED_ON_PATH, _PROBABLE, told)
+    if not _lets_in_elsewhere(seen) and (told_before := before.nearer(seen)) is not None:
+        return _verdict(seen, Code.REJECTED_ON_PATH, _PROBABLE, told_before, hop=_arrival(seen))
     if _is_forwarded(seen):
         told = "the reset comes from one hop behind the address: a port forward leads to a closed port"
         return _verdict(seen, Code.PORT_CLOSED, _PROBABLE, told)
     told = "a firewall of the host that rejects with a reset looks the same"
     return _verdict(seen, Code.PORT_CLOSED, _PROBABLE, told)
+
+
+def _lets_in_elsewhere(seen: Address) -> bool:
+    """Whether another port of the address lets us in: then a host is there, wherever it was before."""
+    return any(attempt.answer is Answer.CONNECTED for _, attempt in seen.others)
+
+
+def _arrival(seen: Address) -> str:
+    arrival = None if seen.target is None else seen.target.arrival
+    return "" if arrival is None else f" at hop {arrival}"
 
 
 def nearer(seen: Address) -> tuple[int, str] | None:
@@ -161,9 +179,9 @@ def _is_passed(seen: Address) -> bool:
 def _refuser(seen: Address, arrival: int) -> dict[str, str]:
     """Name who sent a reset that came at this TTL: the router there, or the one before, which counts before it filters.
 
-    How far the reset came says which of the two: systems begin with a TTL of 64, 128 or 255.
+    How far the reset came says which of the two.
     """
-    came = None if seen.ttl is None else next(begin for begin in (64, 128, 255) if begin >= seen.ttl) - seen.ttl + 1
+    came = None if seen.ttl is None else before.hops_of(seen.ttl)
     hop = arrival if arrival == 1 else came
     if hop is None or hop not in {arrival - 1, arrival}:
         return {"hop": f" at hop {arrival - 1} or {arrival}"}
@@ -232,9 +250,10 @@ def _silence(seen: Address) -> Verdict | None:
     if not _is_silent(seen):
         return None
     last = None if seen.target is None else seen.target.last_router
-    heard, before = 0 if last is None else last[0], seen.before
-    if before is not None and before.hops is not None and heard + 1 < before.hops:
-        told = f"the way ends after hop {heard}; on {before.at} the lead answered from hop {before.hops}"
+    heard, then = 0 if last is None else last[0], seen.before
+    if then is not None and then.hops is not None and heard + 1 < then.hops:
+        told = f"the way ends after hop {heard}; on {then.at} the lead answered from hop {then.hops}"
+        told += f", and {then.routers[heard]} was next" if len(then.routers) == then.hops - 1 else ""
         return _verdict(seen, Code.DROPPED_ON_PATH, _PROBABLE, told, hop=_hop(seen.target, heard))
     told = "a host that is off and a firewall that drops everything look the same"
     where = "" if last is None else f" beyond hop {last[0]}, {last[1]}"

@@ -40,7 +40,10 @@ class Icmp(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to connect. `source` is who sent the ICMP message; `retransmits`: SYNs that were sent again."""
+    """One try to connect. `source` is who sent the ICMP message, `retransmits`: SYNs that were sent again.
+
+    `ttl` is what the ICMP message itself arrived with.
+    """
 
     answer: Answer
     took_s: float = 0.0
@@ -48,6 +51,7 @@ class Attempt:
     icmp: Icmp | None = None
     source: str | None = None
     retransmits: int = 0
+    ttl: int | None = None
 
 
 class Neighbour(StrEnum):
@@ -122,13 +126,33 @@ def _rung(rung: Attempt) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a certificate says of itself; nothing of it is believed.
+
+    `fingerprint` is of all of it, `key` of its key alone: whoever shakes hands under it has that key.
+    """
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    not_before: dt.datetime
+    not_after: dt.datetime
+    fingerprint: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """The last good picture of a path: hops to the lead, routers on the way, the certificate's fingerprint."""
+    """The last good picture of a path: hops to the lead, routers on the way, the TTL of its answers, its certificate.
+
+    `certificate` was held to the CA that this server knew then. What could not be had is None.
+    """
 
     at: str
     hops: int | None = None
     routers: tuple[str, ...] = ()
-    certificate: str | None = None
+    ttl: int | None = None
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,22 +261,6 @@ class Talk:
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
-    """What a certificate says of itself; nothing of it is believed.
-
-    `fingerprint` is of all of it, `key` of its key alone: whoever shakes hands under it has that key.
-    """
-
-    subject: str
-    issuer: str
-    names: tuple[str, ...]
-    not_before: dt.datetime
-    not_after: dt.datetime
-    fingerprint: str
-    key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Conversation:
     """The conversation with one address: `first`, and after silence the same with small segments, then as before.
 
@@ -357,6 +365,7 @@ class LeadSide:
     flows: tuple[Flow, ...] = ()
     flows_unread: str = "not asked for"
     about: tuple[str, ...] = ()
+    unrouted: tuple[str, ...] = ()
 
     @property
     def swallowed(self) -> int:

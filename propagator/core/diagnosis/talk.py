@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from propagator.core.diagnosis import before
 from propagator.core.diagnosis.catalogue import Code, Confidence
 from propagator.core.diagnosis.reach import facts, nearer
 from propagator.core.diagnosis.seen import Address, Conversation, End, Stage, Talk
@@ -39,9 +40,30 @@ def _judge(seen: Address, heard: Conversation) -> Verdict:
         code = Code.TLS_INTERCEPTED if first.verify_code is not None else Code.INTERCEPTED
         told = f"the port answers at hop {hop}, where the way to the host still goes on"
         return _verdict(seen, code, _CERTAIN, told, hop=f" at hop {hop}")
-    if first.end is End.TIMEOUT or _is_recovered(first, heard):
-        return _silence(seen, heard)
-    return _ended(seen, first, heard)
+    silent = first.end is End.TIMEOUT or _is_recovered(first, heard)
+    found = _silence(seen, heard) if silent else _ended(seen, first, heard)
+    return _in_its_place(seen, heard, found) or found
+
+
+_ANYBODYS: Final = frozenset(
+    {
+        *(Code.SILENT_AFTER_CONNECT, Code.ACCEPTED_BUT_MUTE, Code.RESET_ON_PAYLOAD, Code.CLOSED_BEFORE_CONNACK),
+        *(Code.NOT_MQTT, Code.TLS_NOT_TLS, Code.TLS_FAILED, Code.TLS_UNKNOWN_CA, Code.TLS_NAME_MISMATCH),
+    }
+)
+"""What may be of the lead, or of anybody who answers in its place."""
+
+
+def _in_its_place(seen: Address, heard: Conversation, found: Verdict) -> Verdict | None:
+    """Say that somebody else answers, because it does so from nearer than the lead did, and has not its key."""
+    if found.code not in _ANYBODYS or before.is_the_leads_key(seen.before, heard.certificate):
+        return None
+    if (near := before.nearer(seen)) is None:
+        return None
+    code = Code.TLS_INTERCEPTED if heard.first.verify_code is not None else Code.INTERCEPTED
+    hop = None if seen.target is None else seen.target.arrival
+    known = {} if hop is None else {"hop": f" at hop {hop}"}
+    return _verdict(seen, code, _PROBABLE, f"{near} ({found.reason})", **known)
 
 
 def _idle(seen: Address, heard: Conversation) -> Verdict | None:
@@ -67,7 +89,7 @@ def intercepted_at(seen: Address) -> int | None:
 
 def _is_recovered(first: Talk, heard: Conversation) -> bool:
     """Whether a record that did not come came with small segments."""
-    return first.end is End.NOTHING and heard.small is not None and _is_farther(heard.small, first)
+    return first.end is End.NOTHING and _is_farther(heard.small, first)
 
 
 def _silence(seen: Address, heard: Conversation) -> Verdict:
@@ -79,13 +101,14 @@ def _silence(seen: Address, heard: Conversation) -> Verdict:
     if first.end is End.TIMEOUT and first.sent == first.acked == 0:
         told = "it let us in a moment ago, and does not now"
         return _verdict(seen, Code.FLAKY, _PROBABLE, told, other="a connection that did not come about")
-    if again is not None and _is_farther(again, first):
+    later = small if _is_farther(small, first) and not _is_quick(small, first) else again
+    if _is_farther(later, first):
         told = "the same conversation got farther a moment later"
         if first.unacked or first.gap:
             return _verdict(seen, Code.FLAKY, _CERTAIN, told, other="words of a conversation")
         told += "; a broker that was busy looks the same"
         return _verdict(seen, Code.FLAKY, _PROBABLE, told, other="words of a conversation")
-    if small is not None and _is_farther(small, first):
+    if _is_farther(small, first):
         if again is None:
             told = "it works with small segments; whether it still fails without was not seen"
             return _verdict(seen, Code.MTU_BLACKHOLE, _PROBABLE, told)
@@ -105,8 +128,14 @@ def _silence(seen: Address, heard: Conversation) -> Verdict:
 _ORDER: Final = list(Stage)
 
 
-def _is_farther(one: Talk, other: Talk) -> bool:
-    return one.end is End.DONE or _ORDER.index(one.stage) > _ORDER.index(other.stage)
+def _is_farther(one: Talk | None, other: Talk) -> bool:
+    return one is not None and (one.end is End.DONE or _ORDER.index(one.stage) > _ORDER.index(other.stage))
+
+
+def _is_quick(small: Talk | None, first: Talk) -> bool:
+    """Whether small segments soon did what large ones did not in all their time: else the answers are what is slow."""
+    passed = () if small is None else small.passed
+    return all(took_s < first.took_s / 2 for stage, took_s in passed if stage is first.stage)
 
 
 def _ended(seen: Address, first: Talk, heard: Conversation) -> Verdict:
@@ -175,6 +204,8 @@ def _tls(seen: Address, first: Talk, heard: Conversation) -> Verdict:
             return _not_mqtt(seen, first)
         return _verdict(seen, Code.TLS_FAILED, _CERTAIN, reason or "the handshake ended", other=reason or "no reason")
     told = f"the certificate was checked (verify code {first.verify_code})"
+    if differs := before.compared(seen.before, certificate):
+        told += f"; {differs}"
     if first.verify_code in _EXPIRED:
         until = "a past date" if certificate is None else f"{certificate.not_after:%Y-%m-%d}"
         return _verdict(seen, Code.TLS_EXPIRED, _CERTAIN, told, other=until)
