@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from propagator.core import diagnosis
+from propagator.core.conntrack import Table
 from propagator.core.diagnosis import Code, Confidence
 from propagator.core.diagnosis.joint import join
 from propagator.core.diagnosis.seen import Counters, HalfOpen, LeadSide
@@ -81,7 +82,12 @@ def diagnose_case(case: Case, site_files: bytes) -> Diagnosis:
             return diagnose(lab, *(() if pause_s is None else ("--idle", str(pause_s))))
         with lab.watching() as watched:
             found = diagnose(lab)
-        return Diagnosis(found.said, found.took_s, _lead_side(watched()))
+        return joined(found, watched())
+
+
+def joined(found: Diagnosis, lead: dict[str, Any]) -> Diagnosis:
+    """Add what the lead saw meanwhile, as `Lab.watching` tells it."""
+    return Diagnosis(found.said, found.took_s, _lead_side(lead))
 
 
 def _draw_the_way(lab: Lab) -> None:
@@ -104,5 +110,6 @@ def diagnose(lab: Lab, *options: str) -> Diagnosis:
 def _lead_side(told: dict[str, Any]) -> LeadSide:
     told["half_open"] = tuple(HalfOpen(**each) for each in told["half_open"])
     told |= {name: Counters(**told[name]) for name in ("passed", "usual")}
+    told["conntrack"] = None if told["conntrack"] is None else Table(**told["conntrack"])
     members: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
     return LeadSide(**members)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from propagator.core import ruleset
+from propagator.core.conntrack import Flow, Handshake, Table
 from propagator.core.remedy import Tool
 from propagator.core.ruleset import Judgement, Listing, Outcome, RuleRef, Segment, Source
-from propagator.firewall import frames, listing, state, tool
+from propagator.firewall import conntrack, frames, listing, state, tool
 from propagator.firewall.charge import in_charge
 from propagator.firewall.replay import Replayed, second_opinion
 from propagator.firewall.state import FirewallState, NotRead, Reason
@@ -105,6 +106,100 @@ def test_a_tool_that_is_missing_fails_or_does_not_end_is_written_down(
         "ip6tables-legacy-save": "ip6tables-legacy-save is not installed",
     }
     assert told["ufw_enabled"] is True
+
+
+# Who is in the table of connections.
+
+HEAD: Final = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+LISTENING: Final = (
+    f"{HEAD}   0: 0100007F:22B3 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n"
+)
+LISTENING6: Final = LISTENING.replace("0100007F:22B3", "00000000000000000000000000000000:22B4")
+STANDING: Final = LISTENING.replace("22B3", "01BB").replace(" 0A ", " 01 ")
+UNREAD: Final = "the captured state does not hold it"
+
+
+def flow(number: int, port: int = 8883, state: str = "SYN_RECV", left_s: int = 55) -> str:
+    peer = f"10.9.{number // 250}.{number % 250}"
+    return f"tcp      6 {left_s} {state} src={peer} dst=10.9.0.1 sport=1 dport={port} src=10.9.0.1 dst={peer}\n"
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a kernel shows of its network: something listens on 8883 and 8884."""
+    monkeypatch.setattr(conntrack, "_NET", tmp_path)
+    monkeypatch.setattr(conntrack, "_SETTINGS", tmp_path)
+    (tmp_path / "tcp").write_text(LISTENING + STANDING.removeprefix(HEAD))
+    (tmp_path / "tcp6").write_text(LISTENING6)
+    return tmp_path
+
+
+def written() -> conntrack.Flows:
+    """What is read of what the helper writes."""
+    return conntrack.read({"conntrack": json.loads(json.dumps(conntrack.capture()))})
+
+
+def test_the_latest_connection_of_each_peer_to_a_port_of_ours_is_kept(net: Path) -> None:
+    (net / "nf_conntrack_tcp_timeout_syn_recv").write_text("100\n")
+    lines = (flow(2, left_s=90), flow(2, state="TIME_WAIT", left_s=118), flow(2), flow(3, 8884), flow(4, 443))
+    (net / "nf_conntrack").write_text("".join(f"ipv4     2 {line}" for line in lines))
+    assert written() == conntrack.Flows(
+        (
+            Flow(8883, "10.9.0.2", Handshake.COMPLETE, 2),
+            Flow(8884, "10.9.0.3", Handshake.ANSWERED, 45),
+        ),
+        "",
+    )
+
+
+def test_more_peers_than_are_kept_are_not_all(net: Path) -> None:
+    (net / "nf_conntrack").write_text("".join(map(flow, range(conntrack.FLOWS_LIMIT + 9))))
+    found = written()
+    assert (len(found.found), found.unread) == (conntrack.FLOWS_LIMIT + 1, "the table holds more than is read")
+
+
+def test_a_table_that_takes_too_long_is_not_all_read(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "DEADLINE_S", 0.0)
+    (net / "nf_conntrack").write_text("".join(map(flow, range(9))))
+    assert written().unread
+
+
+def test_where_the_kernel_does_not_show_it_the_tool_is_asked(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "PATH", f"{net}:/bin:/usr/bin")
+    assert written() == conntrack.Flows((), "conntrack is not installed")
+    script = "case $* in *ipv6*) ;; *'-L -f ipv4 -p tcp'*) printf '%s' '" + flow(2) + "';; esac"
+    (net / "conntrack").write_text(f"#!/bin/sh\n{script}\n")
+    (net / "conntrack").chmod(0o755)
+    assert written() == conntrack.Flows((Flow(8883, "10.9.0.2", Handshake.ANSWERED, 5),), "")
+
+
+def test_what_may_not_be_read_is_said(net: Path) -> None:
+    (net / "nf_conntrack").mkdir()  # which root cannot read either
+    assert written() == conntrack.Flows((), f"{net}/nf_conntrack: Is a directory")
+
+
+@pytest.mark.parametrize(
+    ("told", "unread"),
+    [
+        ({}, UNREAD),
+        ({"conntrack": None}, UNREAD),
+        ({"conntrack": {"flows": {}, "unread": ""}}, UNREAD),
+        ({"conntrack": {"flows": [[1, "::1", "gone", 1]], "unread": ""}}, "some are of another shape"),
+        ({"conntrack": {"flows": [7], "unread": "why"}}, "why"),
+    ],
+)
+def test_a_table_of_another_shape_is_not_read(told: JsonObject, unread: str) -> None:
+    assert conntrack.read(told) == conntrack.Flows((), unread)
+
+
+def test_how_full_the_table_is_needs_no_root_and_no_kernel_that_tracks(net: Path) -> None:
+    assert conntrack.table() is None
+    (net / "nf_conntrack_count").write_text("7\n")
+    (net / "nf_conntrack_max").write_text("9\n")
+    assert conntrack.table() == Table(7, 9)
+    (net / "stat").mkdir()
+    (net / "stat/nf_conntrack").write_text("entries insert_failed drop\n7 1 a\n7 0 1\n")
+    assert conntrack.table() == Table(7, 9, 11, 1)
 
 
 def captured(*, ufw: bool | None = None, **texts: str) -> FirewallState:
