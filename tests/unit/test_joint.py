@@ -214,6 +214,10 @@ def test_an_address_that_is_not_the_hosts_is_no_other_address() -> None:
     assert listening(replace(READY, listeners=("10.9.0.1",)), "198.51.100.7") is None
 
 
+def test_the_address_that_was_dialled_is_enough_to_listen_on() -> None:
+    assert listening(replace(READY, listeners=(LEAD,)), LEAD) is None
+
+
 @pytest.mark.parametrize(
     ("peers", "told"),
     [

@@ -98,17 +98,13 @@ def listening(lead: LeadSide, dialled: str | None) -> Verdict | None:
     told = ", ".join(lead.listeners)
     if all(ipaddress.ip_address(address).is_loopback for address in lead.listeners):
         return _verdict(Code.LISTENING_ON_LOOPBACK, _CERTAIN, f"it listens on {told} alone", other=told)
-    if dialled is None or not _is_one_of(dialled, lead.own):
+    if dialled not in lead.own:
         return None
     return _verdict(Code.LISTENING_ON_OTHER_ADDRESS, _CERTAIN, f"it listens on {told}", other=told)
 
 
 def _is_everybodys(address: str) -> bool:
     return ipaddress.ip_address(address).is_unspecified
-
-
-def _is_one_of(address: str, others: Iterable[str]) -> bool:
-    return address in set(others)
 
 
 def _silent(shadow: Verdict, lead: LeadSide) -> Verdict | None:
@@ -192,7 +188,7 @@ def _tracked(lead: LeadSide) -> Verdict | None:
         case Handshake.UNANSWERED:
             told = f"{when}, through this host's filter, and was not answered (conntrack)"
             return _verdict(Code.ACCEPT_QUEUE_FULL, _PROBABLE, told)
-        case Handshake.COMPLETE:
+        case _:
             return None
 
 
