@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from propagator.core import version
+from propagator.core.errors import StoreError
 from propagator.core.record import Hop, Record, life_entries
 from propagator.core.signing import Authority
 from propagator.core.version import Order, Version
@@ -53,10 +54,11 @@ class Issuer:
     async def carry(self, tx: Tx, at: str) -> bool:
         """Issue a version if the current one does not carry the record in force, content and path; say whether.
 
-        A lost lead has no current version and issues none, nor does one whose numbers are used up (`rotate` helps).
+        A lost lead has no current version and issues none, nor does one whose numbers are used up (`rotate` helps), or
+        whose record is damaged: what it announced before stays.
         """
-        current = await issued.current(tx)
-        if current is None or current.version.is_exhausted or self._carries(current, await held.local(tx)):
+        current, local = await issued.current(tx), await held.local(tx)
+        if current is None or current.version.is_exhausted or local.is_damaged or self._carries(current, local):
             return False
         in_life = await issued.life(tx) == self.session
         await self.sign(tx, self._following(current.version, in_life=in_life), at)
@@ -76,8 +78,13 @@ class Issuer:
             await self.sign(tx, current.version.next_life(self._epoch()), at)
 
     async def sign(self, tx: Tx, number: Version, at: str) -> None:
-        """Sign the record in force as this version, and store it as the current one."""
+        """Sign the record in force as this version, and store it as the current one.
+
+        Raises StoreError for a damaged one: nobody registered what it says by now (F35).
+        """
         local = await held.local(tx)
+        if local.is_damaged:
+            raise StoreError("The stored registration was damaged; it is not signed.", hint="propagator status")
         current = await issued.current(tx)
         same_seq = current is not None and current.version.seq == number.seq
         lives = version.lives_after(await issued.lives(tx) if same_seq else (), number)

@@ -37,6 +37,7 @@ class LocalRecord:
 
     origin: Origin
     registration: Registration | None
+    stored_hash: str
     lead: str | None
     version: Version | None
     path: Path
@@ -49,6 +50,11 @@ class LocalRecord:
     def hash(self) -> str:
         """The hash of what is really stored, not of what was once written beside it (F35)."""
         return hash_of(self.registration)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a bit of the registration flipped since it was stored (F35)."""
+        return self.hash != self.stored_hash
 
     @property
     def in_force(self) -> InForce:
@@ -108,6 +114,7 @@ async def local(tx: Tx) -> LocalRecord:
     return LocalRecord(
         origin=Origin(row["origin"]),
         registration=None if row["registration"] is None else Registration(row["registration"]),
+        stored_hash=row["hash"],
         lead=row["lead"],
         version=None if row["version"] is None else version.parse(row["version"]),
         path=read_path(row["path"]),

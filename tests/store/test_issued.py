@@ -13,6 +13,7 @@ from propagator.core.decide import Overwrite, decide
 from propagator.core.errors import StoreError
 from propagator.core.record import Record, read
 from propagator.core.state import DownlinkState
+from propagator.core.version import Order
 from propagator.issuing import Issuer
 from propagator.keys import LeadKeys
 from propagator.register import register
@@ -231,3 +232,19 @@ async def test_current_version_outlives_a_restart(tmp_path: Path) -> None:
         before = await issued.current(tx)
     async with opened_for(tmp_path, ES) as store:
         assert await current(store) == before
+
+
+@pytest.mark.parametrize("now", ["Firsu", 'Fir"t'], ids=["another text", "no JSON any more"])
+async def test_f35_a_damaged_registration_is_not_signed(born: Store, now: str) -> None:
+    """Nobody registered what it says by now: what was announced before stays, and a person hears why."""
+    await register(born, FIRST, at=AT)
+    await issue(born)
+    before = await current(born)
+    async with born.transaction() as tx:
+        await tx.run("UPDATE record SET registration = replace(registration, 'First', ?)", now)
+    assert await issuer(8).issue(born, LATER) == (before, False)
+    with pytest.raises(StoreError, match="damaged"):
+        async with born.transaction() as tx:
+            await issuer(8).sign(tx, before.version.next_revision(), LATER)
+    await register(born, SECOND, at=LATER)
+    assert (await issue(born, issuer(8))).compared_to(before.version) is Order.HIGHER
