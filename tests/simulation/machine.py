@@ -11,7 +11,7 @@ import datetime as dt
 import shutil
 import sqlite3
 from contextvars import copy_context
-from functools import partial
+from functools import cached_property, partial
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
@@ -83,9 +83,9 @@ class Machine:
     def is_up(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """Its configuration."""
+        """Its configuration; `hub` is set before."""
         table: dict[str, object] = {
             "state_dir": str(self.directory),
             "server": {"id": self.id, "name": self.id.upper(), "kind": KINDS[self.role]},

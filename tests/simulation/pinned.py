@@ -52,9 +52,19 @@ class _Task(asyncio.Task):  # type: ignore[type-arg]
         return self._number
 
 
+class _Loop(VirtualLoop):
+    """A loop of which nothing leads out: no thread, so no file, name or socket that answers when it likes."""
+
+    def run_in_executor(self, _executor: object, work: Callable[..., object], *_: object) -> NoReturn:
+        raise AssertionError(f"the simulation works without threads: {work}")
+
+    def _asyncgen_firstiter_hook(self, _: object) -> None:
+        """Keep no list of generators, which asyncio would close at the end; no seed leaves one open."""
+
+
 def new_loop() -> VirtualLoop:
     """Make a loop in virtual time whose tasks are numbered."""
-    loop = VirtualLoop()
+    loop = _Loop()
     _Task.count = 0
     loop.set_task_factory(_numbered)  # type: ignore[arg-type]
     return loop

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from propagator import keys, settings
+from propagator.core.signing import Envelope, open_envelope
 from propagator.core.version import LIMIT
 from propagator.core.wire import Leaf, Topic, Typ
 from tests.simulation.ending import current
@@ -109,14 +110,13 @@ class Rogue:
         """Let a shadow's own key claim the highest version, in the next report of its session (F53)."""
         name = self._shadow_of(lead)
         topic = str(Topic(lead.id, Leaf.REPORT, name))
-        said = next((said for said in reversed(broker.wire) if said.topic == topic and said.payload), None)
-        if said is None:
-            return []
-        link = settings.load_uplink(self._world.machines[name].directory / settings.UPLINK_FILE)
-        if link is None:
+        heard = (open_envelope(said.payload) for said in reversed(broker.wire) if said.topic == topic)
+        last = next((word for word in heard if isinstance(word, Envelope) and word.typ == Typ.REPORT), None)
+        link = settings.load_uplink(self._world.machines[name].directory / settings.UPLINK_FILE) if name else None
+        if last is None or link is None:
             return []
         own = keys.load_credentials(link.credential_file)
-        payload = json.loads(unb64(said.payload.split(b".")[1]))
+        payload = json.loads(last.payload)
         highest = f"1.{LIMIT}.zzzzzz.{LIMIT}"
         payload |= {
             "counter": payload["counter"] + 1,
