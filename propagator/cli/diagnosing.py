@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,15 +13,13 @@ import click
 from propagator import config, control
 from propagator import diagnose as diagnosis
 from propagator.bus import split_address
-from propagator.cli import Place, diagnosing_lead, ending, gathered, json_option, located, print_json, visible
-from propagator.cli.verdicts import quiet, tell_step, tell_ticket, tell_verdict
-from propagator.core import moment
+from propagator.cli import Place, diagnosing_lead, ending, gathered, json_option, located, print_json
+from propagator.cli.verdicts import quiet, tell_case, tell_step, tell_ticket, tell_verdict
 from propagator.diagnose import lead_side, memory, peer, verdict_of
 from propagator.diagnose.conversation import LONGEST_PAUSE_S
 from propagator.diagnose.course import step_of
 
 if TYPE_CHECKING:
-    from propagator.core.diagnosis import Verdict
     from propagator.core.difference import JsonObject
     from propagator.diagnose import Diagnosis
 
@@ -56,6 +54,7 @@ class Asked:
     firewall: bool
     source: str | None
     portal: str | None
+    portal_ca: Path | None
     wire: bool
 
     @property
@@ -67,7 +66,7 @@ class Asked:
     @property
     def names_a_server(self) -> bool:
         """Whether something is asked for on the way between servers."""
-        on_device = self.target or self.idle or self.recheck
+        on_device = self.target or self.idle
         at_lead = self.watch is not None or self.device or self.at or self.firewall or self.source or self.wire
         return bool(on_device or at_lead)
 
@@ -99,6 +98,7 @@ def _address(text: str | None) -> str | None:
             "propagator diagnose --device plant-room-2 --at 192.0.2.20:8884",
             "propagator diagnose --firewall --source 192.0.2.20",
             "propagator diagnose --portal",
+            "propagator diagnose --portal --recheck",
         ],
     )
 )
@@ -126,6 +126,12 @@ def _address(text: str | None) -> str | None:
     metavar="[URL]",
     help="The way to the Registration Portal instead: the one that is known here, or this one.",
 )
+@click.option(
+    "--portal-ca",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --portal: the CA that vouches for its certificate.",
+)
 @click.option("--wire", is_flag=True, help="On a lead, as root: count what arrives at the interface.")
 @gathered(Asked, "asked")
 @located
@@ -140,6 +146,8 @@ def diagnose(place: Place, asked: Asked) -> int:
     """
     if asked.portal is not None:
         return _of_portal(place, asked)
+    if asked.portal_ca is not None:
+        raise click.UsageError("--portal-ca goes with --portal.")
     if asked.at is not None and asked.device is None:
         raise click.UsageError("--at says where a device listens for a probe: say which with --device ID.")
     if asked.names_the_lead or _leads_only(place):
@@ -153,8 +161,9 @@ def _of_portal(place: Place, asked: Asked) -> int:
     from propagator.cli import diagnosing_portal  # noqa: PLC0415  HTTP is for who asks a portal
 
     if asked.names_a_server:
-        raise click.UsageError("--portal goes with --json and --ticket alone.")
-    return diagnosing_portal.diagnose(place, asked.portal or None, as_json=asked.as_json, ticket=asked.ticket)
+        raise click.UsageError("--portal goes with --portal-ca, --recheck, --json and --ticket alone.")
+    wanted = diagnosing_portal.Wanted(asked.portal or None, asked.portal_ca, recheck=asked.recheck)
+    return diagnosing_portal.diagnose(place, wanted, as_json=asked.as_json, ticket=asked.ticket)
 
 
 def _leads_only(place: Place) -> bool:
@@ -181,7 +190,7 @@ def _of_device(place: Place, asked: Asked) -> int:
         tell_verdict(found.verdict)
         tell_ticket(found.verdict, found.at, wanted=asked.ticket)
         if case is not None:
-            _tell_case(case, found.verdict)
+            tell_case(case, found.verdict)
     _keep_case(place, found, case)
     return 0 if found.verdict.is_fine else 1
 
@@ -214,11 +223,6 @@ def _tell_agents(told: JsonObject, *, as_json: bool, ticket: bool) -> int:
     return 0 if verdict.is_fine else 1
 
 
-def _tell_case(case: memory.Case, verdict: Verdict) -> None:
-    what = f"{case.code} of {case.at}, {case.target[0]}:{case.target[1]}"
-    click.echo(visible(f"The case is closed: {what}." if verdict.is_fine else f"The case stays open: {what}."))
-
-
 def _keep_case(place: Place, found: Diagnosis, case: memory.Case | None) -> None:
     """Remember what was no good, for `--recheck`; forget it once it is well."""
     verdict = found.verdict
@@ -226,6 +230,4 @@ def _keep_case(place: Place, found: Diagnosis, case: memory.Case | None) -> None
         memory.keep_case(place.state_dir, None)
         return
     failed = next((where for where in found.targets if verdict.address is None or where[0] == verdict.address), None)
-    begun = moment.write(dt.datetime.now(dt.UTC)) if case is None or case.code != verdict.code else case.at
-    opened = memory.Case(begun, verdict.code.value, verdict.entry.title, *(failed or found.targets[0]))
-    memory.keep_case(place.state_dir, opened)
+    memory.keep_case(place.state_dir, memory.opened(verdict, case, found.at, failed or found.targets[0]))

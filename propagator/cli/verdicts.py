@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from propagator.core.diagnosis import Verdict
     from propagator.core.diagnosis.seen import Filter
     from propagator.diagnose.course import Step
+    from propagator.diagnose.memory import Case
 
 _SIGNS: Final = {"passed": "✓", "failed": "✗", "not_checked": "·"}
 _NAMES: Final[dict[str, str]] = {
@@ -79,6 +80,11 @@ def tell_ticket(verdict: Verdict, at: str, *, wanted: bool, command: str = "prop
         click.echo(f"\n{visible(text)}".rstrip())
     elif text is not None:
         click.echo(f"For a network team: {command} --ticket")
+
+
+def tell_case(case: Case, verdict: Verdict) -> None:
+    """Tell what became of the case that was gone to."""
+    click.echo(visible(f"The case is closed: {case}." if verdict.is_fine else f"The case stays open: {case}."))
 
 
 def say(text: str) -> None:

@@ -40,10 +40,15 @@ class Authority:
 
 def lead_authority(lab: Lab) -> Authority:
     """Give the lead's own CA, which the shadow has pinned."""
-    keys = lab.path(LEAD_STATE / "keys")
-    key = serialization.load_pem_private_key((keys / "ca.key").read_bytes(), password=None)
+    ca = lab.path(LEAD_STATE / "keys" / "ca.crt")
+    return Authority(x509.load_pem_x509_certificate(ca.read_bytes()).subject, lead_key(lab, "ca.key"))
+
+
+def lead_key(lab: Lab, name: str = "server.key") -> ec.EllipticCurvePrivateKey:
+    """Give one of the lead's own keys."""
+    key = serialization.load_pem_private_key(lab.path(LEAD_STATE / "keys" / name).read_bytes(), password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return Authority(x509.load_pem_x509_certificate((keys / "ca.crt").read_bytes()).subject, key)
+    return key
 
 
 def other_authority(name: str) -> Authority:
@@ -58,9 +63,10 @@ def install(
     *,
     begins: dt.datetime = _NOW - _DAY,
     ends: dt.datetime = _NOW + _DAY,
+    key: ec.EllipticCurvePrivateKey | None = None,
 ) -> Files:
     """Make a server's certificate and put it into the lab; without an authority it signs itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = _name("stand-in")
     signer = authority or Authority(subject, key)
     certificate = (

@@ -203,6 +203,36 @@ def listener(port: int, backlog: int = 64) -> socket.socket:
     return server
 
 
+# Below TCP.
+
+
+def forge(port: int, victim: str) -> None:
+    """Say in the victim's name, to every SYN for its port that comes by, that an administrator prohibits it."""
+    heard = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    tell = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    named = socket.inet_aton(victim)
+    ready()
+    while True:
+        packet = heard.recv(65536)
+        size = (packet[0] & 15) * 4
+        told = packet[: size + 8]
+        is_syn = packet[9] == socket.IPPROTO_TCP and packet[size + 13] & 0x12 == 0x02
+        if not is_syn or packet[16:20] != named or int.from_bytes(packet[size + 2 : size + 4], "big") != port:
+            continue
+        icmp = b"\x03\x0d\0\0" + bytes(4) + told
+        icmp = icmp[:2] + checksum(icmp).to_bytes(2, "big") + icmp[4:]
+        head = b"\x45\0\0\0" + bytes(4) + bytes([64, socket.IPPROTO_ICMP]) + bytes(2) + named + packet[12:16]
+        tell.sendto(head + icmp, (socket.inet_ntoa(packet[12:16]), 0))
+
+
+def checksum(data: bytes) -> int:
+    """Reckon the checksum of RFC 1071."""
+    total = sum(int.from_bytes(data[index : index + 2], "big") for index in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
 # On UDP.
 
 
@@ -257,6 +287,7 @@ _STAND_INS: Final[dict[str, Callable[..., None]]] = {
     "mute": mute,
     "dribble": dribble,
     "drag": drag,
+    "forge": forge,
     "dns": dns,
 }
 

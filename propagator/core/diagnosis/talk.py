@@ -19,7 +19,7 @@ _CERTAIN, _PROBABLE = Confidence.CERTAIN, Confidence.PROBABLE
 _EXPIRED: Final = frozenset({10})
 _NOT_YET: Final = frozenset({9})
 _NAME: Final = frozenset({62, 64})
-_UNKNOWN_CA: Final = frozenset({2, 18, 19, 20, 21, 27})
+_UNKNOWN_CA: Final = frozenset({2, 7, 18, 19, 20, 21, 27})  # 7: of a CA of the same name, with another key
 
 _CLIENT_CERTIFICATE: Final = "CERTIFICATE_REQUIRED"
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
