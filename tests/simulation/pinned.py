@@ -12,6 +12,7 @@ import gc
 import logging
 import random
 import secrets
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -53,13 +54,10 @@ class _Task(asyncio.Task):  # type: ignore[type-arg]
 
 
 class _Loop(VirtualLoop):
-    """A loop of which nothing leads out: no thread, so no file, name or socket that answers when it likes."""
-
-    def run_in_executor(self, _executor: object, work: Callable[..., object], *_: object) -> NoReturn:
-        raise AssertionError(f"the simulation works without threads: {work}")
+    """A loop without a list of generators, which asyncio would close at its end: no seed leaves one open."""
 
     def _asyncgen_firstiter_hook(self, _: object) -> None:
-        """Keep no list of generators, which asyncio would close at the end; no seed leaves one open."""
+        pass
 
 
 def new_loop() -> VirtualLoop:
@@ -92,6 +90,7 @@ def pinned(seed: int, network: Network, tell: Callable[[str], None] | None) -> I
             (attach, "MqttBus", network.bus),
             (hosting, "EmbeddedBroker", network.embedded),
             (agent, "LeadDiagnosis", NoDiagnosis),
+            (threading.Thread, "start", _start_thread),
         ):
             stack.enter_context(patch.object(target, name, value))
         stack.enter_context(once())
@@ -157,6 +156,14 @@ class NoDiagnosis:
 
     async def tell(self) -> JsonObject:
         return await self.find()
+
+
+def _start_thread(thread: threading.Thread, start: Any = threading.Thread.start) -> None:
+    """Start no thread from within a run: it answers when it likes. Others of this process may."""
+    is_within = isinstance(asyncio._get_running_loop(), _Loop)
+    if is_within:
+        raise AssertionError(f"the simulation works without threads: {thread.name}")
+    start(thread)
 
 
 async def _serve(_state_dir: object, answers: Mapping[str, Answer], **_: object) -> NoReturn:

@@ -1,34 +1,46 @@
-"""The simulation: a thousand seeds hold every invariant, a seed repeats, and what is broken is noticed."""
+"""The simulation: every seed holds every invariant and repeats; what is broken is noticed, and shrunk."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
 
-from propagator import reconcile
+from propagator import at_need, reconcile
 from propagator.core import decide as rules
 from propagator.core.decide import Keep, Overwrite
 from propagator.core.errors import Unreadable
 from propagator.core.record import Record, read
 from propagator.reports import Reports
 from propagator.store import history
-from tests.simulation import faults, many
+from tests.simulation import faults, many, pinned, rogue, schedule
 from tests.simulation.run import run
+from tests.simulation.schedule import Layout, Schedule, Step
+from tests.simulation.shrink import kinds, shrink
 
 if TYPE_CHECKING:
     from propagator.core.decide import Decision, Floor, InForce, Trust
     from propagator.core.signing import Envelope
     from propagator.store import Tx
 
-SEEDS = 1000
+SEEDS = 2000
 BLOCK = 250
 """Seeds of one test: some tens of seconds, so that a run shows that it goes on."""
 
 PATIENCE = 40
 """Seeds within which a broken rule has to be noticed."""
+
+SHORT = 6
+"""Steps that a shrunk schedule may have."""
+
+REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
@@ -38,9 +50,16 @@ def test_every_seed_holds_every_invariant(first: int) -> None:
     assert not failed, "\n".join(told)
 
 
-def test_seed_repeats_byte_for_byte() -> None:
-    schedule = faults.draw(15)
-    assert run(schedule) == run(schedule)
+@pytest.mark.parametrize("written", [pytest.param(path.read_text(), id=path.stem) for path in REGRESSIONS])
+def test_what_once_failed_holds_every_invariant(written: str) -> None:
+    """Each was found by a seed, shrunk, and seen to fail before it was mended."""
+    assert not run(schedule.read(written)).faults
+
+
+@pytest.mark.parametrize("seed", [15, 39], ids=["a small one", "a large one"])
+def test_seed_repeats_byte_for_byte(seed: int) -> None:
+    drawn = faults.draw(seed)
+    assert run(drawn) == run(drawn)
 
 
 def test_seeds_differ() -> None:
@@ -48,11 +67,33 @@ def test_seeds_differ() -> None:
 
 
 def test_hardly_a_fault_is_left_out() -> None:
-    """Whoever adds a verb gives it a weight, and a thousand seeds draw each of them often."""
-    drawn = [step.verb for seed in range(SEEDS) for step in faults.draw(seed).steps]
-    rare = {verb: drawn.count(verb) for verb in set(drawn) if drawn.count(verb) < 50}
-    assert not rare
-    assert max(len(faults.draw(seed).layout.lead_of) for seed in range(SEEDS)) == 20
+    """Whoever adds a verb gives it a weight, and the seeds of a run draw each of them often, a rogue's words too."""
+    drawn = [faults.draw(seed) for seed in range(SEEDS)]
+    verbs = Counter(step.verb for one in drawn for step in one.steps)
+    words = Counter(str(step.args[0]) for one in drawn for step in one.steps if step.verb == "rogue")
+    assert not {verb: count for verb, count in verbs.items() if count < 50}
+    assert not {what: words[what] for what in (*rogue.WITHOUT_KEYS, *rogue.WITH_KEYS) if words[what] < 20}
+    assert max(len(one.layout.lead_of) for one in drawn) == 50
+
+
+def test_every_fault_of_the_list_is_drawn_or_left_to_another_kind_of_test() -> None:
+    """The table of `faults` names each id of docs/faults.md."""
+    told = re.sub(r"F(\d\d) to F(\d\d)", _spelt_out, faults.__doc__ or "")
+    drawn, left = (set(re.findall(r"F\d\d", part)) for part in told.split("What is left to"))
+    assert drawn | left == {f"F{number:02}" for number in range(1, 59)}
+    assert not drawn & left
+
+
+def _spelt_out(found: re.Match[str]) -> str:
+    return " ".join(f"F{number:02}" for number in range(int(found[1]), int(found[2]) + 1))
+
+
+def test_nothing_reaches_out_of_the_simulation() -> None:
+    """The real diagnosis asks for names in threads, which answer when they like: no run would be like another."""
+    away = Schedule(1, Layout({"es-1": None, "as-1": "es-1"}), (Step(0.0, "kill", "es-1"), Step(90.0, "start", "es-1")))
+    assert not run(away).faults
+    with patch.object(pinned, "NoDiagnosis", at_need.LeadDiagnosis):
+        assert any("works without threads" in fault for fault in run(away).faults)
 
 
 # What is broken is noticed.
@@ -99,3 +140,44 @@ async def _never_ask(_reports: Reports, _device: str, _period_s: float) -> None:
 def test_broken_rule_is_noticed(where: object, name: str, broken: object) -> None:
     with patch.object(where, name, broken):
         assert any(run(faults.draw(seed)).faults for seed in range(PATIENCE))
+
+
+# What fails is shrunk.
+
+
+def test_failing_schedule_is_shrunk_to_the_shortest_that_fails_in_the_same_way() -> None:
+    """Not one of its steps can be left out, and it fails again when it is read back."""
+    with patch.object(reconcile, "decide", _anything_goes):
+        found = next(drawn for drawn in map(faults.draw, range(PATIENCE)) if run(drawn).faults)
+        way = kinds(run(found))
+        told: list[str] = []
+        short = shrink(found, told.append)
+        again = run(schedule.read(schedule.write(short)))
+        steps = set(range(1, len(short.steps) + 1))
+        shorter = [short.only(steps - {step}) for step in steps]
+        assert len(short.steps) <= SHORT < len(found.steps)
+        assert told
+        assert kinds(again) & way
+        assert not any(kinds(run(one)) & way for one in shorter)
+
+
+def test_schedule_that_holds_is_not_shrunk() -> None:
+    drawn = faults.draw(1)
+    assert shrink(drawn) is drawn
+
+
+def test_a_servers_steps_go_with_it() -> None:
+    layout = Layout({"ec-1": None, "es-1": "ec-1", "as-1": "es-1", "as-2": "ec-1"})
+    steps = (Step(1.0, "kill", "as-1"), Step(1.0, "attach", "as-2", ("es-1",)), Step(1.0, "kill", "as-2"))
+    left = Schedule(1, layout, steps).without({"es-1"})
+    assert list(left.layout.lead_of) == ["ec-1", "as-2"]
+    assert left.steps == (Step(1.0, "kill", "as-2"),)
+
+
+def test_schedule_is_replayed_from_one_line() -> None:
+    """As `--shrink` prints it."""
+    written = schedule.write(faults.draw(5).only({1, 2}))
+    command = [sys.executable, "-m", "tests.simulation", "--schedule", written]
+    done = subprocess.run(command, cwd=many.ROOT, env=many.environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(str(schedule.read(written)))
+    assert "trace" in done.stdout
