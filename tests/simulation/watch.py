@@ -57,8 +57,8 @@ class _Past:
     held: Held | None = None
     hashes: set[str] = field(default_factory=lambda: {hash_of(None)})
     reported: set[str] = field(default_factory=set)
-    damaged_text: str | None = None
-    damaged_raw: bytes | None = None
+    damaged: set[str | bytes | None] = field(default_factory=set)
+    """Registrations and signed bytes of which a bit flipped; a backup may bring them back."""
 
 
 class Watch:
@@ -147,7 +147,7 @@ class Watch:
 
     def rolled_back(self, machine: str) -> None:
         """Forget what a machine said: its disk is an older one."""
-        self._pasts[machine] = _Past()
+        self._pasts[machine] = _Past(damaged=self._pasts.get(machine, _Past()).damaged)
         self.rolled_back_machines.add(machine)
 
     def damaged(self, machine: str, raw: sqlite3.Connection) -> None:
@@ -155,8 +155,7 @@ class Watch:
         past = self._pasts.setdefault(machine, _Past())
         past.held = _read(raw)
         if past.held is not None and past.held.registration is not None:
-            (past.damaged_raw,) = raw.execute("SELECT raw FROM record").fetchone()
-            past.damaged_text = past.held.registration
+            past.damaged.update(raw.execute("SELECT registration, raw FROM record").fetchone())
             past.hashes.add(hash_of(Registration(past.held.registration)))
 
     def copied(self, machine: str, copy: str) -> None:
@@ -168,10 +167,11 @@ class Watch:
 
     def _authorised(self, machine: str, raw: sqlite3.Connection, held: Held) -> None:
         past = self._pasts[machine]
-        if held.registration not in {None, past.damaged_text} and held.registration not in self._hashes:
+        known = held.registration in self._hashes or held.registration in past.damaged
+        if held.registration is not None and not known:
             self.fault(f"{machine} has a registration in force that nobody registered: {held.registration[:60]}…")
         (signed,) = raw.execute("SELECT raw FROM record").fetchone()
-        if signed not in {None, past.damaged_raw} and not self.is_signed(signed):
+        if signed is not None and signed not in past.damaged and not self.is_signed(signed):
             self.fault(f"{machine} has a record in force that no lead signed")
 
     def _went_on(self, machine: str, raw: sqlite3.Connection, before: Held, after: Held) -> None:
