@@ -105,10 +105,16 @@ def test_a_stopped_lead_is_named_by_the_shadows_agent_and_once_back_the_lead_kno
 
 
 def test_a_way_that_works_is_drawn_so_that_silence_later_has_a_place(pair: tuple[Server, Server]) -> None:
-    _, shadow = pair
+    lead, shadow = pair
     paths = shadow.state_dir / "paths.json"
     eventually(paths.exists, "the way to the lead is drawn", timeout_s=60)
-    assert json.loads(paths.read_text())["ways"]["127.0.0.1"]["hops"] == 1
+    drawn = json.loads(paths.read_text())["ways"]["127.0.0.1"]
+    assert (drawn["hops"], drawn["ttl"]) == (1, 64)
+    assert drawn["certificate"].split() == (lead.state_dir / "keys" / "server.crt").read_text().split()
+    lead.stop()
+    said = shadow.ask("diagnose", "--json")
+    tcp = next(stage for stage in said.json["stages"] if stage["stage"] == "tcp")
+    assert f"on {drawn['at']} it answered from hop 1 with a TTL of 64" in tcp["evidence"]
 
 
 def test_a_lead_looks_at_its_own_port(pair: tuple[Server, Server]) -> None:

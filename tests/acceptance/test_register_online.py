@@ -324,6 +324,23 @@ def test_a_ca_that_is_not_known_is_told_by_register_and_diagnose_alike(site: Sit
     assert "--portal-ca" in found.json["verdict"]["remedies"][0]["commands"][0]
 
 
+def test_the_case_of_a_portal_stays_open_until_its_ca_is_named(site: Site, secure: Served, tmp_path: Path) -> None:
+    server, recheck, ca = site.server("as-9", "standalone"), ("diagnose", "--portal", "--recheck"), tmp_path / "ca.pem"
+    assert "No case of a portal is open" in server.do(*recheck)
+    found = server.ask("diagnose", "--portal", secure.url, "--json")
+    case = f"PORTAL_TLS_UNKNOWN_CA of {found.json['at']}, {secure.url}."
+    still = server.ask(*recheck)
+    assert (still.code, f"The case stays open: {case}" in still.out) == (1, True), still
+    closed = server.ask(*recheck, "--portal-ca", str(ca))
+    assert (closed.code, f"The case is closed: {case}" in closed.out) == (0, True), closed
+    assert "No case of a portal is open" in server.do(*recheck)
+    assert server.ask("diagnose", "--portal-ca", str(ca)).code == 2
+    assert server.ask("diagnose", "--portal", secure.url).code == 1, "what was named for one question is not kept"
+    server.config.write_text(server.config.read_text().replace("[portal]\n", f'[portal]\nca_file = "{ca}"\n'))
+    configured = server.ask(*recheck)
+    assert (configured.code, "The case is closed" in configured.out) == (0, True), configured
+
+
 def test_a_ca_that_was_named_is_kept_for_the_agent(site: Site, secure: Served, ca: Ca, tmp_path: Path) -> None:
     server = site.server("as-9", "standalone")
     key = next(line.split()[-1].rstrip(".") for line in secure.lines if "signs with the key" in line)
@@ -388,4 +405,9 @@ def test_diagnose_says_how_the_way_to_the_portal_is(site: Site, portal: Served, 
     closed = server.ask("diagnose", "--portal", f"http://127.0.0.1:{free_port()}", "--json")
     assert (closed.code, closed.json["verdict"]["code"]) == (1, "PORTAL_CLOSED")
     assert server.ask("diagnose", "--portal", "portal.example").code == 2
-    assert server.ask("diagnose", "--portal", "--recheck").code == 2
+    again = server.ask("diagnose", "--portal", "--recheck", "--json")
+    assert (again.code, again.json["portal"]) == (1, closed.json["portal"]), "it goes to what failed"
+    assert server.ask("diagnose", "--portal").code == 0
+    assert server.ask("diagnose", "--portal", "--recheck").code == 1, "that another portal is well closes no case"
+    assert "No case of a portal is open" in server.do("diagnose", "--portal", portal.url, "--recheck")
+    assert server.ask("diagnose", "--portal", "--idle", "2").code == 2
