@@ -31,6 +31,8 @@ FAILURES: Final = 10
 LOCKED: Final = dt.timedelta(minutes=15)
 SETUP_HOURS: Final = 24
 LINK_HOURS: Final = 7 * 24
+OF_PASSWORD: Final = ("invite", "reset", "forgotten")
+"""The purposes of links by which somebody chooses a password; an invitation may be one into a system as well."""
 
 _REFUSED: Final = "The e-mail address or the password is wrong, or the account is locked after too many tries."
 
@@ -55,7 +57,7 @@ async def authenticate(db: AsyncSession, email: str, password: str) -> Account:
             account.failures, account.locked_until = 0, None
             audit.note(db, account, "logged_on")
     if refused or account is None:
-        raise Denied(_REFUSED, hint="try again, or ask an administrator for a new password")
+        raise Denied(_REFUSED, hint="try again, or choose a new password")
     limits.give_back(Try.LOG_ON_ADDRESS, context.address(db))
     limits.give_back(Try.LOG_ON_ACCOUNT, of_account)
     return account
@@ -83,12 +85,23 @@ async def by_email(db: AsyncSession, email: str) -> Account | None:
     return (await db.scalars(select(Account).where(Account.email == plain))).first()
 
 
-class Person(BaseModel):
-    """Who somebody is, held to the same rules as in a registration."""
-
+class _Address(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     email: Mail
+
+
+def read_email(text: str) -> str:
+    """Read an e-mail address, in small letters as accounts have it. Raises FieldProblems."""
+    try:
+        return _Address(email=text).email.lower()
+    except ValidationError as error:
+        raise FieldProblems.of(problems_of(error), "is no e-mail address") from error
+
+
+class Person(_Address):
+    """Who somebody is, held to the same rules as in a registration."""
+
     name: Text
     company: Text
 
@@ -141,7 +154,7 @@ async def setup_link(db: AsyncSession) -> str | None:
 
 def link_within(  # noqa: PLR0913  what a link may name
     db: AsyncSession,
-    purpose: Literal["setup", "invite", "reset"],
+    purpose: Literal["setup", "invite", "reset", "forgotten"],
     *,
     kind: Kind,
     email: str = "",
@@ -176,7 +189,7 @@ async def find_link(db: AsyncSession, token: str, *purposes: str) -> Link:
     return link
 
 
-_ASK_LINK: Final = "ask for a new one whoever sent it"
+_ASK_LINK: Final = 'ask whoever invited you for a new one, or choose "Forgot your password?" where you log on'
 
 
 async def use_link_within(db: AsyncSession, link: Link) -> Link:
@@ -186,6 +199,12 @@ async def use_link_within(db: AsyncSession, link: Link) -> Link:
         raise NotFound("This link was used a moment ago.", hint=_ASK_LINK)
     held.used_at = context.now(db)
     return held
+
+
+async def end_links_within(db: AsyncSession, account: Account, *purposes: str) -> None:
+    """End the links of an account that were not used, inside an `edit`: those of some purposes, or all."""
+    ended = update(Link).where(Link.account_id == account.id, Link.used_at.is_(None))
+    await db.execute((ended.where(Link.purpose.in_(purposes)) if purposes else ended).values(used_at=context.now(db)))
 
 
 async def set_up(db: AsyncSession, token: str, form: JsonObject) -> Account:
@@ -296,16 +315,17 @@ async def set_active(db: AsyncSession, who: Account, account: Account, *, active
             return held
         held.active, held.failures, held.locked_until = active, 0, None
         await sessions.end_all_within(db, held)
-        await db.execute(
-            update(Link).where(Link.account_id == held.id, Link.used_at.is_(None)).values(used_at=context.now(db))
-        )
+        await end_links_within(db, held)
         audit.note(db, who, "account_activated" if active else "account_deactivated", of=held.email)
         return held
 
 
 async def choose_password(db: AsyncSession, token: str, password: str) -> Account:
-    """Take a link of an account that is there (its first password, or a new one). Raises FieldProblems, NotFound."""
-    link = await find_link(db, token, "invite", "reset")
+    """Take a link of an account that is there: its first password, or a new one, which its owner is told of.
+
+    Its sessions and its other links end. Raises FieldProblems, NotFound.
+    """
+    link = await find_link(db, token, *OF_PASSWORD)
     if link.account_id is None:
         raise NotFound("This link does not work: it was used, has expired, or is not complete.", hint=_ASK_LINK)
     if problem := passwords.problem(password, email=link.email):
@@ -316,10 +336,21 @@ async def choose_password(db: AsyncSession, token: str, password: str) -> Accoun
         account = await database.locked(db, Account, link.account_id)
         if not account.active:
             raise NotFound("This link does not work: it was used, has expired, or is not complete.", hint=_ASK_LINK)
+        if account.password_hash is not None:
+            _tell_password_changed(db, account)
         account.password_hash, account.failures, account.locked_until = hashed, 0, None
         await sessions.end_all_within(db, account)
+        await end_links_within(db, account)
         audit.note(db, account, "password_chosen")
         return account
+
+
+def _tell_password_changed(db: AsyncSession, account: Account) -> None:
+    """Tell the owner inside an `edit`, who alone knows whether it was them."""
+    url = f"{context.of(db).settings.url}/forgotten-password"
+    text = f"The password of your account was changed, from {context.address(db)}.\n"
+    text += f"Was it not you? Choose a new one at once: {url}\n"
+    mail.put(db, account.email, "Your password was changed", text)
 
 
 async def change_password(db: AsyncSession, visit: Visit, current: str, new: str) -> None:
@@ -339,3 +370,4 @@ async def change_password(db: AsyncSession, visit: Visit, current: str, new: str
         account.password_hash = hashed
         await sessions.end_all_within(db, account, but=visit.hash)
         audit.note(db, account, "password_changed")
+        _tell_password_changed(db, account)

@@ -25,7 +25,7 @@ _KEPT: Final = dt.timedelta(days=1)
 """What expired stays for a day, so that a late comer is told that it expired, and not that it never was."""
 
 _LOG_ONS_KEPT: Final = dt.timedelta(days=90)
-_LOG_ONS: Final = ("logged_on", "log_on_refused", "locked")
+_LOG_ONS: Final = ("logged_on", "log_on_refused", "locked", "password_link_asked", "password_link_refused")
 
 
 async def run(portal: Portal) -> None:

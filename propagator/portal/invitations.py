@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from propagator.core.registration import Mail, problems_of
 from propagator.portal import accounts, audit, changes, context, database, mail, registrations, rules, systems
 from propagator.portal.changes import Changing
 from propagator.portal.errors import Conflict, Denied, FieldProblems, NotFound
@@ -28,12 +25,6 @@ if TYPE_CHECKING:
 _NAMED: Final = {"integrator": "integrator", "end_user": "end-user"}
 
 
-class _Address(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    email: Mail
-
-
 async def invite(db: AsyncSession, who: Account, system: System, email: str, kind: Kind) -> str | None:
     """Invite somebody into the free slot of a system, as an account of `kind`.
 
@@ -45,10 +36,7 @@ async def invite(db: AsyncSession, who: Account, system: System, email: str, kin
     slot = rules.SLOT_OF[kind]
     action = Action.INVITE_INTEGRATOR if slot == "integrator" else Action.INVITE_END_USER
     changes.require(action, who, system)
-    try:
-        address = _Address(email=email).email.lower()
-    except ValidationError as error:
-        raise FieldProblems.of(problems_of(error), "is no e-mail address") from error
+    address = accounts.read_email(email)
     context.of(db).limits.hold(Try.INVITE, str(who.id))
     held = await accounts.by_email(db, address)
     if held is not None and (not held.active or rules.SLOT_OF.get(held.kind) != slot):

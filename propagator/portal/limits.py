@@ -33,6 +33,8 @@ class Try(Enum):
 
     LOG_ON_ADDRESS = auto()
     LOG_ON_ACCOUNT = auto()
+    FORGOTTEN_ADDRESS = auto()
+    FORGOTTEN_ACCOUNT = auto()
     LINK = auto()
     USER_CODE = auto()
     DEVICE_AUTHORIZATION = auto()
@@ -44,6 +46,8 @@ class Try(Enum):
 _RATES: Final = {
     Try.LOG_ON_ADDRESS: Rate(30, 4),
     Try.LOG_ON_ACCOUNT: Rate(10, 30),
+    Try.FORGOTTEN_ADDRESS: Rate(10, 60),
+    Try.FORGOTTEN_ACCOUNT: Rate(3, 600),  # each is a mail to somebody who may not have asked for it
     Try.LINK: Rate(30, 4),
     Try.USER_CODE: Rate(10, 30),  # RFC 8628 §5.1: the code is short, so guesses are few
     Try.DEVICE_AUTHORIZATION: Rate(30, 4),

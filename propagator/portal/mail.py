@@ -60,5 +60,6 @@ def tell_link(  # noqa: PLR0913  the same
     db: AsyncSession, recipient: str, *, subject: str, why: str, url: str, hours: int
 ) -> None:
     """Send a one-time link."""
-    body = f"{why}\n\nOpen this link within {hours} hours. It works once:\n\n{url}\n\nNot expected? Then do nothing.\n"
+    within = "an hour" if hours == 1 else f"{hours} hours"
+    body = f"{why}\n\nOpen this link within {within}. It works once:\n\n{url}\n\nNot expected? Then do nothing.\n"
     put(db, recipient, subject, body)

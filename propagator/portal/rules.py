@@ -35,6 +35,7 @@ class General(StrEnum):
     ANSWER_DEVICE = "answer_device"
     KEEP_ACCOUNTS = "keep_accounts"
     CHANGE_OWN_PASSWORD = "change_own_password"  # noqa: S105  the name of an act
+    FORGET_PASSWORD = "forget_password"  # noqa: S105
 
 
 _INTEGRATORS: Final = frozenset({Kind.BRANCH, Kind.PARTNER})
@@ -46,6 +47,7 @@ _GENERAL: Final = {
     General.ANSWER_DEVICE: _REGISTRANTS,
     General.KEEP_ACCOUNTS: frozenset({Kind.ADMINISTRATOR}),
     General.CHANGE_OWN_PASSWORD: frozenset(Kind),
+    General.FORGET_PASSWORD: frozenset(Kind),
 }
 
 

@@ -135,13 +135,13 @@ class System(Table):
 
 
 class Link(Table):
-    """A one-time link: the first administrator's, an invitation, a new password.
+    """A one-time link: the first administrator's, an invitation, a new password (an administrator's, or forgotten).
 
     An invitation names an account that is there, or the e-mail address and kind of one that is made on acceptance.
     """
 
     __tablename__ = "link"
-    __table_args__ = (CheckConstraint("purpose IN ('setup', 'invite', 'reset')", name="purpose"),)
+    __table_args__ = (CheckConstraint("purpose IN ('setup', 'invite', 'reset', 'forgotten')", name="purpose"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     hash: Mapped[str] = mapped_column(String(64), unique=True)

@@ -3,56 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
-import email
-from email.policy import default as policy
 from typing import TYPE_CHECKING
 
-from aiosmtpd.controller import Controller
 from sqlalchemy import select
 
-from propagator.portal import accounts, database, housekeeping, sending, systems
+from propagator.portal import accounts, database, forgotten, housekeeping, sending, systems
 from propagator.portal.rules import Kind
 from propagator.portal.settings import load
 from propagator.portal.tables import Account, Audit, Link, Outbox, System
+from tests.portal.postbox import Postbox, receiving
 from tests.portal.world import World, installation, open_world, served, settings_in
 from tests.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from email.message import EmailMessage
     from pathlib import Path
-
-    from aiosmtpd.smtp import SMTP, Envelope, Session
-
-
-class Postbox:
-    """What a mail server took in. `refusal` is what it answers instead, `""` for taking it."""
-
-    def __init__(self) -> None:
-        self.mails: list[EmailMessage] = []
-        self.refusal = ""
-        self.loop = asyncio.get_running_loop()
-        self.came = asyncio.Semaphore(0)
-
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802  aiosmtpd's
-        if self.refusal:
-            return self.refusal
-        assert isinstance(envelope.content, bytes)
-        self.mails.append(email.message_from_bytes(envelope.content, policy=policy))
-        self.loop.call_soon_threadsafe(self.came.release)  # the server has a loop and a thread of its own
-        return "250 taken"
-
-
-@contextlib.contextmanager
-def receiving(postbox: Postbox, port: int) -> Iterator[None]:
-    controller = Controller(postbox, hostname="127.0.0.1", port=port)
-    controller.start()
-    try:
-        yield
-    finally:
-        controller.stop()
 
 
 async def _send(world: World) -> int:
@@ -151,13 +116,15 @@ async def test_housekeeping_removes_what_is_over(world: World) -> None:
     adm = await world.account("adm", Kind.ADMINISTRATOR)
     async with world.db() as db:
         await accounts.create(db, adm, {"kind": "branch", "email": "b@people.example", "name": "B", "company": "B"})
+    for email in ("b@people.example", "nobody@people.example"):
+        await forgotten.mail_link(world.portal, "192.0.2.7", email)
     await housekeeping.sweep(world.portal)
     async with world.db() as db:
-        assert len((await db.scalars(select(Link))).all()) == 1
+        assert len((await db.scalars(select(Link))).all()) == 2
     world.clock.forward(days=100)
     await housekeeping.sweep(world.portal)
     async with world.db() as db:
         assert (await db.scalars(select(Link))).all() == []
         assert len((await db.scalars(select(Account))).all()) == 2
         assert {row.action for row in (await db.scalars(select(Audit))).all()} == {"account_made"}
-        assert len((await db.scalars(select(Outbox))).all()) == 1, "one that was not sent is kept"
+        assert len((await db.scalars(select(Outbox))).all()) == 2, "those that were not sent are kept"

@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -75,6 +77,47 @@ async def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, data
         async with engine.connect() as connection:
             names = await connection.run_sync(lambda sync: sync.dialect.get_table_names(sync))
         assert names == ["outbox"]
+    finally:
+        await engine.dispose()
+
+
+def _begin_at(connection: Connection, revision: str) -> None:
+    """Make the tables as the portal of a revision had them."""
+    config = Config()
+    config.set_main_option("script_location", "propagator.portal:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+_LINK = (
+    "INSERT INTO link (id, hash, purpose, email, kind, created_at, expires_at)"
+    " VALUES ({id}, '{hash}', '{purpose}', 'a@people.example', 'partner', '', '')"
+)
+
+
+async def test_links_of_the_first_tables_are_kept_and_may_be_of_a_forgotten_password_from_then_on(
+    tmp_path: Path, database_url: str | None
+) -> None:
+    settings = settings_in(tmp_path, **({} if database_url is None else {"database": database_url}))
+    settings.data_dir.mkdir(mode=0o700)
+    engine = database.connect(settings.database_url)
+    forgotten = _LINK.format(id=2, hash="h2", purpose="forgotten")
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_begin_at, "0001")
+            await connection.execute(text(_LINK.format(id=1, hash="h1", purpose="invite")))
+        with pytest.raises(IntegrityError):
+            async with engine.begin() as connection:
+                await connection.execute(text(forgotten))
+        await migrating.migrate(engine)
+        async with engine.begin() as connection:
+            await connection.execute(text(forgotten))
+            rows = (await connection.execute(text("SELECT hash, purpose FROM link ORDER BY id"))).all()
+        assert [tuple(row) for row in rows] == [("h1", "invite"), ("h2", "forgotten")]
+        for wrong in (_LINK.format(id=3, hash="h3", purpose="king"), _LINK.format(id=3, hash="h1", purpose="reset")):
+            with pytest.raises(IntegrityError):
+                async with engine.begin() as connection:
+                    await connection.execute(text(wrong))
     finally:
         await engine.dispose()
 

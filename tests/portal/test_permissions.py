@@ -93,6 +93,8 @@ TABLE: Final[dict[tuple[str, str], dict[str, str | int]]] = {
     ("GET", "/log-on"): _EVERYBODY,
     ("POST", "/log-on"): _EVERYBODY,
     ("POST", "/log-off"): _EVERYBODY,
+    ("GET", "/forgotten-password"): _EVERYBODY,
+    ("POST", "/forgotten-password"): _EVERYBODY,
     ("GET", "/setup/{token}"): _LINK,
     ("POST", "/setup/{token}"): _LINK,
     ("GET", "/link/{token}"): _LINK,

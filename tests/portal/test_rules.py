@@ -78,6 +78,7 @@ def test_r1_a_slot_that_is_taken_is_said_to_be() -> None:
         (General.LIST_SYSTEMS, set(Kind)),
         (General.KEEP_ACCOUNTS, {Kind.ADMINISTRATOR}),
         (General.CHANGE_OWN_PASSWORD, set(Kind)),
+        (General.FORGET_PASSWORD, set(Kind)),
     ],
 )
 def test_what_kinds_of_account_may_do(general: General, kinds: set[Kind]) -> None:

@@ -11,6 +11,7 @@ from propagator.portal.pages import (
     association,
     codes,
     device,
+    forgotten,
     front,
     key,
     links,
@@ -25,7 +26,20 @@ if TYPE_CHECKING:
     from fastapi import Request
     from starlette.responses import Response
 
-_PAGES: Final = (front, links, listing, registering, system, slots, codes, association, device, accounts, key)
+_PAGES: Final = (
+    front,
+    forgotten,
+    links,
+    listing,
+    registering,
+    system,
+    slots,
+    codes,
+    association,
+    device,
+    accounts,
+    key,
+)
 """In this order: `/systems/new` is asked before `/systems/{number}`."""
 
 

@@ -11,7 +11,7 @@ from propagator.portal import accounts, forms, rules, sessions, web
 from propagator.portal.errors import Conflict, Denied, FieldProblems, TooMany
 from propagator.portal.forms import Field, Section
 from propagator.portal.pages.notice import Notice
-from propagator.portal.pages.rendering import FormPage, form, go, refused, sentence_of, show
+from propagator.portal.pages.rendering import FormPage, form, go, held_up, refused, sentence_of, show
 from propagator.portal.rules import General
 from propagator.portal.web import Db, Form, Visitor
 
@@ -79,8 +79,8 @@ def _log_on_page(values: dict[str, str], after: str) -> FormPage:
         action="/log-on",
         sections=(Section("", "", (EMAIL, _PASSWORD)),),
         go="Log on",
-        then="After ten wrong passwords in a row an account is locked for 15 minutes. "
-        "A forgotten password: ask whoever runs this portal for a new link.",
+        other=("/forgotten-password", "Forgot your password?"),
+        then="After ten wrong passwords in a row an account is locked for 15 minutes, or until a new one is set.",
         values=values,
         hidden={"next": after},
     )
@@ -105,9 +105,7 @@ async def log_on(request: Request, db: Db, visit: Visitor, posted: Form) -> Resp
     except Denied as error:
         return form(request, None, page, problems={"email": sentence_of(error)}, status=422)
     except TooMany as error:
-        told = form(request, None, page, problems={"email": sentence_of(error)}, status=error.status)
-        told.headers["Retry-After"] = str(error.retry_after_s)
-        return told
+        return held_up(request, None, page, error)
     if visit is not None:
         await sessions.end(db, visit)
     response = go(after)

@@ -33,7 +33,7 @@ _NEW_PERSON: Final = (NAME, COMPANY, NEW_PASSWORD, AGAIN)
 @router.get("/link/{token}")
 async def ask(request: Request, db: Db, visit: Visitor, token: str) -> Response:
     """Ask for what the link is for: a password, or joining a system."""
-    link = await accounts.find_link(db, token, "invite", "reset")
+    link = await accounts.find_link(db, token, *accounts.OF_PASSWORD)
     if link.number is None:
         return form(request, visit, _password_page(link, token))
     if await _belongs_to_another(db, link, visit):
@@ -44,7 +44,7 @@ async def ask(request: Request, db: Db, visit: Visitor, token: str) -> Response:
 @router.post("/link/{token}")
 async def take(request: Request, db: Db, visit: Visitor, posted: Form, token: str) -> Response:
     """Set the password, or join the system."""
-    link = await accounts.find_link(db, token, "invite", "reset")
+    link = await accounts.find_link(db, token, *accounts.OF_PASSWORD)
     if link.number is not None:
         return await _join(request, db, visit, posted, link, token)
     page = _password_page(link, token)

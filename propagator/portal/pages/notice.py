@@ -31,6 +31,10 @@ class Notice(Enum):
     SET_UP = "The administrator's account is made. Log on with it."
     PASSWORD_CHOSEN = "Your password is set. Log on with it."  # noqa: S105  a sentence
     PASSWORD_CHANGED = "Your password was changed. Whoever was logged on with the old one elsewhere is logged off."  # noqa: S105
+    LINK_SENT = (
+        "If this address has an account here, a link to choose a new password is on its way to it. It works once, for "
+        "an hour."
+    )
     LOGGED_OFF = "You are logged off."
     CLOSED = "The account is closed: nobody can log on with it."
     OPENED = "The account is open again."

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from propagator.core.errors import PropagatorError
-    from propagator.portal.errors import Conflict
+    from propagator.portal.errors import Conflict, TooMany
     from propagator.portal.forms import Field, Section
     from propagator.portal.pages.notice import Notice
     from propagator.portal.sessions import Visit
@@ -70,7 +70,10 @@ _ENVIRONMENT: Final = _environment()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormPage:
-    """A page that is one form. `then` says what happens next; `cancel` is where one goes who does not."""
+    """A page that is one form. `then` says what happens next; `cancel` is where one goes who does not.
+
+    `other` is another way, for who cannot fill it in: path and label.
+    """
 
     title: str
     purpose: str
@@ -83,6 +86,7 @@ class FormPage:
     danger: bool = False
     hidden: Mapping[str, str] = field(default_factory=dict)
     crumbs: tuple[tuple[str, str], ...] = ()
+    other: tuple[str, str] | None = None
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -171,6 +175,13 @@ def form(
 def refused(request: Request, visit: Visit | None, page: FormPage, error: FieldProblems | Conflict) -> HTMLResponse:
     """Give a form back with what is wrong beside its fields. A conflict that is at no field is raised again."""
     return form(request, visit, page, problems=problems_of(error, page.fields), status=error.status)
+
+
+def held_up(request: Request, visit: Visit | None, page: FormPage, error: TooMany) -> HTMLResponse:
+    """Give a form back that was sent too often; what to wait for stands at its first field."""
+    told = form(request, visit, page, problems={page.fields[0].path: sentence_of(error)}, status=error.status)
+    told.headers["Retry-After"] = str(error.retry_after_s)
+    return told
 
 
 def problems_of(error: FieldProblems | Conflict, fields: Iterable[Field]) -> dict[str, str]:

@@ -28,8 +28,14 @@ QUIET: Final = (
 
 
 @pytest.fixture
-def portal(tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path / "portal") as running:
+def options() -> tuple[str, ...]:
+    """Say how the portal is started; a file of tests may say more."""
+    return ()
+
+
+@pytest.fixture
+def portal(tmp_path: Path, options: tuple[str, ...]) -> Iterator[Served]:
+    with served(tmp_path / "portal", *options) as running:
         yield running
 
 

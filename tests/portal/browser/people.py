@@ -115,6 +115,17 @@ class Person:
         path = _SHOTS / f"{self.story}-{next(self._count):02}-{self.name}-{what}.png"
         await self.page.screenshot(path=path, full_page=True, caret="initial")
 
+    async def fits(self, what: str) -> None:
+        """See that the page scrolls sideways neither on a tablet nor on a telephone; take a picture on each."""
+        for device, width, height in _SMALL:
+            await self.page.set_viewport_size({"width": width, "height": height})
+            wide = await self.page.evaluate("() => document.documentElement.scrollWidth")
+            assert wide <= width, f"{self.page.url} is {wide} px wide at {width}"
+            await self.look()
+            await self.page.emulate_media(color_scheme="dark" if device == "telephone" else "light")
+            await self.picture(f"{what}-{device}")
+        await self.page.emulate_media(color_scheme="light")
+
     async def look(self) -> None:
         """See that everybody could use this page."""
         for scheme in _SCHEMES:
@@ -171,6 +182,7 @@ class Person:
 
 
 _ROLES: Final[tuple[Literal["button", "link"], ...]] = ("button", "link")
+_SMALL: Final = (("tablet", 768, 1024), ("telephone", 375, 812))
 _SCHEMES: Final[tuple[Literal["dark", "light"], ...]] = ("dark", "light")
 
 

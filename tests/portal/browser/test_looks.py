@@ -11,7 +11,6 @@ from tests.portal.browser.serving import ask
 if TYPE_CHECKING:
     from tests.portal.browser.people import Person, Street
 
-_WIDTHS: Final = (("tablet", 768, 1024), ("telephone", 375, 812))
 _LONG: Final = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft & Söhne " * 2
 
 
@@ -31,26 +30,15 @@ async def test_no_page_scrolls_sideways_on_a_tablet_or_a_telephone(street: Stree
     await _fits(irene, f"{at}/invite", "/associate", choice, "/device", device, "/account", "/key", "/nowhere")
     await irene.open(f"{at}/code")
     await irene.press("Issue a Registration code")
-    await _fits_here(irene, "code")
+    await irene.fits("code")
     await irene.press("Log off")
-    await _fits(irene, "/", "/log-on")
+    await _fits(irene, "/", "/log-on", "/forgotten-password")
 
 
 async def _fits(person: Person, *paths: str) -> None:
     for path in paths:
         await person.open(path)
-        await _fits_here(person, path.partition("?")[0].strip("/").replace("/", "-") or "home")
-
-
-async def _fits_here(person: Person, name: str) -> None:
-    for device, width, height in _WIDTHS:
-        await person.page.set_viewport_size({"width": width, "height": height})
-        wide = await person.page.evaluate("() => document.documentElement.scrollWidth")
-        assert wide <= width, f"{person.page.url} is {wide} px wide at {width}"
-        await person.look()
-        await person.page.emulate_media(color_scheme="dark" if device == "telephone" else "light")
-        await person.picture(f"{name}-{device}")
-    await person.page.emulate_media(color_scheme="light")
+        await person.fits(path.partition("?")[0].strip("/").replace("/", "-") or "home")
 
 
 async def test_a_registration_code_fits_two_pages_of_paper(street: Street) -> None:
