@@ -7,85 +7,18 @@ pydantic's core), Mosquitto and setpriv live under the filter of system calls an
 from __future__ import annotations
 
 import json
-import re
 import signal
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.acceptance.site import EXAMPLE, eventually
-from tests.machine import KILLED, Machine, needed_by
-from tests.systemd.test_unit import UNITS
+from tests.machine import KILLED
+from tests.systemd.service import STATE, UNITS, drop_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-STATE: Final = Path("/var/lib/propagator")
-DROP_IN: Final = Path("/etc/systemd/system/propagator.service.d/test.conf")
-
-
-class Service:
-    """The service on its machine."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-
-    def install(self, command: str, needed: tuple[Path, ...]) -> None:
-        """Do what a package would do: command, unit and user; the checkout may lie where the unit does not look."""
-        self.machine.do("ln", "-s", command, "/usr/bin/propagator")
-        self.machine.do("cp", UNITS / "propagator.service", "/lib/systemd/system/")
-        self.machine.do("systemd-sysusers", UNITS / "sysusers.d/propagator.conf")
-        lines = ["[Service]", "ProtectHome=tmpfs", *(f"BindReadOnlyPaths={path}" for path in needed)]
-        self.configure(*lines)
-
-    def configure(self, *lines: str) -> None:
-        place = self.machine.path(DROP_IN)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        text = place.read_text() if place.exists() else ""
-        place.write_text(text + "\n".join(lines) + "\n")
-        self.machine.do("systemctl", "daemon-reload")
-
-    def show(self, name: str, unit: str = "propagator") -> str:
-        return self.machine.do("systemctl", "show", unit, f"--property={name}", "--value").strip()
-
-    def journal(self, unit: str = "propagator") -> str:
-        return self.machine.run("journalctl", f"--unit={unit}", "--no-pager", "--output=cat").out
-
-    @property
-    def processes(self) -> list[str]:
-        """Give its processes, by the ids that they have outside."""
-        group = self.machine.path("/sys/fs/cgroup/system.slice/propagator.service/cgroup.procs")
-        return group.read_text().split() if group.exists() else []
-
-    def start(self) -> None:
-        said = self.machine.run("systemctl", "start", "propagator")
-        assert said.code == 0, (said.err, self.show("StatusText"), self.journal())
-
-    @property
-    def status(self) -> dict[str, Any]:
-        return dict(json.loads(self.machine.run("propagator", "status", "--json").out))
-
-
-@pytest.fixture(scope="module")
-def service(command: str) -> Iterator[Service]:
-    """A lead's service, made as an operator would, with a strict umask; it runs."""
-    needed = needed_by(command)
-    with (
-        tempfile.TemporaryDirectory(prefix="ps-") as directory,
-        Machine(Path(directory), needed, boots=True) as machine,
-    ):
-        Path(directory).chmod(0o755)
-        service = Service(machine)
-        service.install(command, needed)
-        machine.do("useradd", "--groups", "propagator", "alice")
-        init = "umask 077; propagator init --role lead --id es-1 --listen 127.0.0.1:8883"
-        machine.do("bash", "-c", init)
-        config = machine.path("/etc/propagator/propagator.toml")
-        config.write_text(re.sub("(?m)^#? ?advertise = .*$", 'advertise = ["localhost"]', config.read_text()))
-        service.start()
-        yield service
+    from tests.systemd.service import Service
 
 
 def test_a_start_ends_when_the_record_is_out(service: Service) -> None:
@@ -140,10 +73,10 @@ def test_a_device_follows_it_in_a_service_of_its_own(service: Service) -> None:
     machine = service.machine
     unit = (UNITS / "propagator.service").read_text().replace("StateDirectory=propagator", "StateDirectory=device")
     machine.path("/etc/systemd/system/device.service").write_text(unit)
-    drop_in = machine.path("/etc/systemd/system/device.service.d/test.conf")
-    drop_in.parent.mkdir()
-    drop_in.write_text(
-        f"{machine.path(DROP_IN).read_text()}Environment=PROPAGATOR_CONFIG=/etc/propagator/device.toml\n"
+    place = machine.path(drop_in("device"))
+    place.parent.mkdir()
+    place.write_text(
+        f"{machine.path(drop_in('propagator')).read_text()}Environment=PROPAGATOR_CONFIG=/etc/propagator/device.toml\n"
     )
     machine.do("systemctl", "daemon-reload")
     config = ("--config", "/etc/propagator/device.toml")
