@@ -34,7 +34,7 @@ _SETTINGS: Final = ("PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign
 _WATCHED: Final = re.compile(r"(INTO|UPDATE|FROM) (record|floor|history|downlink) ")
 
 _idle: dict[Path, list[sqlite3.Connection]] = {}
-"""Connections that a process closed in good order: the next one on this disk takes one, already warm."""
+"""Connections of processes that ended: the next one on this disk takes one, whose statements are compiled already."""
 
 
 async def connect(path: Path, *, isolation_level: str | None, check_same_thread: bool = True) -> Connection:
@@ -149,15 +149,19 @@ class Connection:
         if not self.owner.alive or self not in self.owner.open:
             return
         self.owner.open.remove(self)
-        if self.raw.in_transaction or not self.path.name.startswith("propagator"):
-            self.raw.close()
-        else:
-            _idle.setdefault(self.path, []).append(self.raw)
+        self._leave()
 
     def let_go(self) -> None:
         """Lose it, as a killed process does."""
         self.raw.rollback()
-        self.raw.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Leave the connection to the next process; not that to a database which gets another name."""
+        if self.raw.in_transaction or self.path.name.startswith("."):
+            self.raw.close()
+        else:
+            _idle.setdefault(self.path, []).append(self.raw)
 
     def _look_alive(self) -> None:
         if not self.owner.alive:
