@@ -185,8 +185,7 @@ class Lab:
     @contextlib.contextmanager
     def watching(self) -> Iterator[Callable[[], dict[str, Any]]]:
         """Watch the lead's port while the block runs, as the lead's user; then the value says what was seen."""
-        interpreter = str(Path(propagator()).read_text().partition("\n")[0].removeprefix("#!").strip())
-        watch = self.start("lead", interpreter, _HERE / "watch.py", str(PORT), user="lead", stdin=True)
+        watch = self.start("lead", interpreter(), _HERE / "watch.py", str(PORT), user="lead", stdin=True)
         watch.wait_for_line("ready")
         yield lambda: dict(json.loads(watch.said().splitlines()[-1]))
         watch.end_input()
@@ -363,6 +362,11 @@ class Server:
 def propagator() -> str:
     """The command under test: $PROPAGATOR_COMMAND, else the one beside this Python."""
     return os.environ.get("PROPAGATOR_COMMAND") or str(Path(sys.executable).with_name("propagator"))
+
+
+def interpreter() -> str:
+    """The Python of the command under test."""
+    return Path(propagator()).read_text().partition("\n")[0].removeprefix("#!").strip()
 
 
 @cache
