@@ -150,7 +150,7 @@ def diagnoses(request: pytest.FixtureRequest, site_files: bytes) -> Iterator[Map
 
 
 @parametrized(WORST)
-def test_at_the_worst_a_verdict_is_there_in_under_20_s_where(
+def test_f47_at_the_worst_a_verdict_is_there_in_under_20_s_where(
     case: Case, diagnoses: Mapping[str, Future[Timed]]
 ) -> None:
     run = diagnoses[case.name].result(DEADLINE_S)

@@ -198,6 +198,11 @@ def test_case(verdict: str, seen: Address, conversation: Conversation) -> None:
             id="no record with small segments either",
         ),
         pytest.param("MTU_BLACKHOLE P", Conversation(MUTE, DONE.first), id="small segments work, and time was up"),
+        pytest.param(
+            "FLAKY P",
+            aba(MUTE, Talk(Stage.MQTT, End.TIMEOUT, 3.0, passed=((Stage.TLS, 2.9),))),
+            id="small segments that took as long",
+        ),
         pytest.param("ACCEPTED_BUT_MUTE P", Conversation(MUTE), id="mute, and small segments were not tried"),
         pytest.param("SILENT_AFTER_CONNECT P", Conversation(VANISHED), id="vanished, and small were not tried"),
         pytest.param(
