@@ -118,8 +118,9 @@ class Reports:
                     batch.append(self._inbox.get_nowait())
             try:
                 due = await self._store_batch(batch, period_s)
-            except StoreError as error:  # level-based: the next report or request brings it again
+            except StoreError as error:  # whoever spoke is asked again: it may have nothing else to say
                 self._log.warning("reports.store_failed", error=str(error), lost=len(batch))
+                self._owed.update(heard.device for heard in batch)
                 continue
             self.stored.set()
             for device in due.confirm:
@@ -158,6 +159,7 @@ class Reports:
         async with self._store.reading() as tx:
             current, listed = await issued.current(tx), await members.members(tx)
         version = None if current is None else str(current.version)
+        self._owed &= {member.id for member in listed}
         for member in listed:
             floor = None if member.report is None else member.report.get("floor")
             reached = floor.get("version") if isinstance(floor, dict) else None
