@@ -115,7 +115,7 @@ class Shadow:
             except StoreError as error:  # a full disk, say: time heals it
                 self._standing.connected = False
                 self._log.warning("shadow.store_failed", error=str(error))
-            await asyncio.sleep(self._patience.pause_s(self._standing.failures))
+            await self._patience.rest(self._standing.failures)
 
     async def goodbye(self) -> None:
         """Tell the lead that this server was detached, if there is a connection to say it on."""
@@ -242,6 +242,7 @@ class Shadow:
     async def probed(self, nonce: str) -> bytes:
         """Diagnose the way to the lead for one who asked, and give the signed report of it."""
         await self._inquiry.asked()
+        self._patience.hold()
         return await self._voice.written(self._standing, self._standing.state(self._time()), nonce=nonce)
 
     # What comes in.

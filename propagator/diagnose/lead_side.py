@@ -24,7 +24,7 @@ from propagator.core.record import read
 from propagator.core.wire import Report, Request, Typ
 from propagator.diagnose import filtering, missing
 from propagator.diagnose.telling import SCHEMA, finding, verdict_of
-from propagator.diagnose.watching import watching
+from propagator.diagnose.watching import usual, watching
 from propagator.firewall.state import NotRead
 from propagator.probe import kernel
 
@@ -92,9 +92,10 @@ class Means:
 async def look(wanted: Settings, seconds: float, now: dt.datetime, means: Means) -> Found:
     """Watch the own port for a while, and judge it. Raises StateError where this server leads nobody."""
     port = _port(wanted)
+    background = await usual(seconds)
     async with watching(port, wire=means.wire) as watch:
         await asyncio.sleep(seconds)
-        side = watch.seen()
+        side = replace(watch.seen(), usual=background)
     away = missing.read(wanted.state_dir)
     live = await _live(wanted.state_dir, [each.id for each in away])
     away = missing.placed(away, live.addresses)
@@ -119,6 +120,7 @@ async def probe(wanted: Settings, device: str, where: tuple[str, int] | None, no
             told = await _directly(wanted.state_dir, member, where, now)
         await asyncio.sleep(0.2)  # what was sent last is on its way
         side = watch.seen()
+    side = replace(side, usual=await usual(side.window_s))  # now: the device holds still after its answer
     shadow = verdict_of(told)
     facts = _facts(wanted, port)
     live = await _live(wanted.state_dir, [device])

@@ -34,9 +34,8 @@ _SYN_AND_ACK: Final = 0x12
 class Watch:
     """One watch over one port, from `begin` to `end`; `seen` says at any time what it saw so far."""
 
-    def __init__(self, port: int, usual: Counters, usual_s: float) -> None:
+    def __init__(self, port: int) -> None:
         self._port = port
-        self._usual, self._usual_s = usual, usual_s
         self._begun = counters.read()
         self._begun_s = asyncio.get_running_loop().time()
         self._half_open: dict[str, int] = {}
@@ -84,7 +83,6 @@ class Watch:
             listeners=tuple(sorted({each.address for each in listed if each.state == counters.LISTEN})),
             own=tuple(str(own.ip) for own in kernel.own_networks()),
             passed=counters.read() - self._begun,
-            usual=_scaled(self._usual, window_s / self._usual_s),
             half_open=tuple(HalfOpen(peer, again) for peer, again in sorted(self._half_open.items())),
             unread=self._unread,
             queue=self._queue,
@@ -95,19 +93,19 @@ class Watch:
         )
 
 
-def _scaled(usual: Counters, factor: float) -> Counters:
-    return replace(usual, swallowed=round(usual.swallowed * factor), swallowed6=round(usual.swallowed6 * factor))
+async def usual(seconds: float) -> Counters:
+    """Count for a second what comes without our doing, and give what that makes in so many seconds."""
+    start = counters.read()
+    await asyncio.sleep(USUAL_S)
+    seen = counters.read() - start
+    factor = seconds / USUAL_S
+    return replace(seen, swallowed=round(seen.swallowed * factor), swallowed6=round(seen.swallowed6 * factor))
 
 
 @contextlib.asynccontextmanager
 async def watching(port: int, *, wire: bool = False) -> AsyncIterator[Watch]:
-    """Watch a port while the block runs; the second before it says what is usual.
-
-    `wire` needs CAP_NET_RAW: raises StateError without it.
-    """
-    start = counters.read()
-    await asyncio.sleep(USUAL_S)
-    watch = Watch(port, counters.read() - start, USUAL_S)
+    """Watch a port while the block runs. `wire` needs CAP_NET_RAW: raises StateError without it."""
+    watch = Watch(port)
     watch.begin()
     try:
         with _on_the_wire(watch, port) if wire else contextlib.nullcontext():

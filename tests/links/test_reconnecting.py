@@ -13,6 +13,7 @@ import pytest
 
 from propagator.core.session import Session
 from propagator.core.state import State
+from propagator.patience import HOLD_S
 from propagator.shadow import Shadow
 from tests.links.site import HEARTBEAT, LEAD, PERIOD_S, opened, running, until
 from tests.unit.builders import registered
@@ -53,6 +54,18 @@ async def test_r17_three_tries_come_a_second_apart_and_then_one_a_probe_interval
     assert max(others) <= PROBE_S + 0.01
     assert others[0] <= 2.01
     assert len(others) > 100, "half an interval on average"
+
+
+async def test_shadow_that_was_probed_holds_still_while_its_lead_counts_what_is_usual(site: Site) -> None:
+    await site.enrol(DEVICE)
+    site.broker.refused.add(DEVICE)
+    async with site.following(DEVICE) as shadow:
+        await asyncio.sleep(0.5)  # within the three tries that are a second apart
+        await shadow.shadow.probed("nonce-of-the-lead-22-x")
+        probed_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(HOLD_S + 0.01)
+    later = [at_s - probed_s for at_s in tries(site) if at_s > probed_s]
+    assert later == pytest.approx([HOLD_S])
 
 
 async def test_r17_unreachable_is_said_after_the_third_failure_only(site: Site) -> None:
