@@ -313,22 +313,22 @@ def _words(wanted: _Wanted) -> list[tuple[int, str]]:
 
 
 def _windows(wanted: _Wanted) -> Remedy:
-    name = f"propagator-mqtt-{wanted.port}"
-    ports = f"-{'Local' if wanted.side.where == LEAD_HOST else 'Remote'}Port {wanted.port}"
+    name = f"propagator-mqtt-{wanted.port}" + ("" if wanted.side is Side.IN else f"-{wanted.side}")
+    end = "LocalPort" if wanted.side.where == LEAD_HOST else "RemotePort"
     remote = f" -RemoteAddress {','.join(map(str, wanted.networks))}" if wanted.networks else ""
     look = (
         "Get-NetConnectionProfile | Select-Object Name,NetworkCategory",
         "Get-NetFirewallProfile | Select-Object Name,Enabled,DefaultInboundAction,AllowInboundRules",
         (
-            "Get-NetFirewallPortFilter -PolicyStore ActiveStore -Protocol TCP | Where-Object { $_.LocalPort -in "
-            f"'{wanted.port}','Any' }} | Get-NetFirewallRule | Where-Object {{ $_.Enabled -eq 'True' }} | "
-            "Select-Object DisplayName,Direction,Action,Profile,PolicyStoreSourceType"
+            "Get-NetFirewallPortFilter -PolicyStore ActiveStore -Protocol TCP | Where-Object "
+            f"{{ $_.{end} -in '{wanted.port}','Any' }} | Get-NetFirewallRule | Where-Object "
+            "{ $_.Enabled -eq 'True' } | Select-Object DisplayName,Direction,Action,Profile,PolicyStoreSourceType"
         ),
     )
     opened = (
         f'New-NetFirewallRule -Name {name} -DisplayName "Propagator MQTT {wanted.port}" '
-        f"-Direction {'Inbound' if wanted.side.is_inward else 'Outbound'} -Action Allow -Protocol TCP {ports} "
-        f"-Profile Domain,Private{remote}"
+        f"-Direction {'Inbound' if wanted.side.is_inward else 'Outbound'} -Action Allow -Protocol TCP "
+        f"-{end} {wanted.port} -Profile Domain,Private{remote}"
     )
     return Remedy(Tool.WINDOWS, wanted.side.where, (opened,), (f"Remove-NetFirewallRule -Name {name}",), look)
 
