@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from propagator import log
+from propagator import config, log, notify, tasks
 from propagator.cli import ending
 from propagator.core.errors import RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from propagator.portal.serving import Ready
 
 _FILE = click.Path(path_type=Path)
@@ -63,10 +67,32 @@ def portal(config_file: Path | None, admin_link_file: Path | None, **said: str |
     beats = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in named.items()}
     wanted = settings.load(config_file, beats)
     log.configure(wanted.log.level, wanted.log.format)
-    asyncio.run(serving.serve(wanted, on_ready=_tell, admin_link_file=admin_link_file))
+    asyncio.run(_tell_manager(partial(serving.serve, wanted, admin_link_file=admin_link_file)))
 
 
 _NAMES = {"tls_cert": "tls.certificate", "tls_key": "tls.key", "smtp": "mail.server", "mail_from": "mail.sender"}
+
+
+async def _tell_manager(serve: Callable[..., Coroutine[object, object, None]]) -> None:
+    """Serve, and tell the service manager how that stands; the portal itself knows of none."""
+    notifier = notify.Notifier(config.service())
+    standing = notify.Standing(settled=False, text="starting")
+
+    def ready(told: Ready) -> None:
+        nonlocal standing
+        standing = notify.Standing(settled=True, text=f"serving at {told.url}")
+        _tell(told)
+
+    async def until_it_is_told_to_stop() -> None:
+        await serve(on_ready=ready, on_stopping=notifier.stopping)
+        raise _EndedError
+
+    with contextlib.suppress(_EndedError):
+        await tasks.together(portal=until_it_is_told_to_stop(), notify=notifier.keep(lambda: standing))
+
+
+class _EndedError(Exception):
+    """The portal was told to stop, and did."""
 
 
 def _tell(ready: Ready) -> None:

@@ -69,7 +69,13 @@ class Server(uvicorn.Server):
             self._on_started()
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[Ready], None], admin_link_file: Path | None = None) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    on_ready: Callable[[Ready], None],
+    on_stopping: Callable[[], None],
+    admin_link_file: Path | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. Raises InputError, RefusedError, StateError, StoreError before it serves."""
     context = _tls(settings)
     listening = listen(settings)
@@ -85,7 +91,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Ready], None], admin_
                 settings.url, f"{f'[{host}]' if ':' in host else host}:{port}", portal.key.thumbprint, setup_url
             )
             config = configured(create_app(portal), context)
-            await _run(Server(config, lambda: on_ready(ready)), listening)
+            await _run(Server(config, lambda: on_ready(ready)), listening, on_stopping)
     log.info("portal.stopped")
 
 
@@ -110,10 +116,12 @@ def configured(app: FastAPI, context: ssl.SSLContext | None = None) -> uvicorn.C
     )
 
 
-async def _run(server: Server, listening: socket.socket) -> None:
+async def _run(server: Server, listening: socket.socket, on_stopping: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
+        if not server.should_exit:
+            on_stopping()
         server.force_exit = server.should_exit  # a second signal waits for nobody
         server.should_exit = True
 

@@ -6,10 +6,12 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +70,41 @@ def running(data_dir: Path, *words: str, scheme: str = "http") -> Iterator[Runni
     finally:
         process.kill()
         process.communicate()
+
+
+class Manager:
+    """A service manager that only listens."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.told: list[str] = []
+
+    def hear(self) -> list[str]:
+        """Give what was told since the last time."""
+        heard: list[str] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard += self._listener.recv(4096).decode().split("\n")
+        self.told += heard
+        return heard
+
+    def wait(self, word: str) -> None:
+        """Wait until it is told a word that was not told yet."""
+        deadline = time.monotonic() + 20
+        while word not in self.hear():
+            assert time.monotonic() < deadline, (word, self.told)
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    """Listen where the portals of this test are told to speak, with a watchdog of half a second."""
+    name = f"propagator-portal-{uuid.uuid4()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
+        listener.bind(f"\0{name}")
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        monkeypatch.setenv("WATCHDOG_USEC", "500000")
+        yield Manager(listener)
 
 
 def _refused(*words: str | Path) -> tuple[int, str]:
@@ -195,3 +232,65 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "portal").write_text("")
     code, said = _refused("--data-dir", tmp_path / "portal")
     assert (code, "no directory" in said) == (2, True)
+
+
+def test_its_service_manager_is_told_when_it_serves_and_when_it_ends(tmp_path: Path, manager: Manager) -> None:
+    with running(tmp_path / "portal") as portal:
+        manager.wait("READY=1")
+        assert httpx.get(f"{portal.url}/api/health").status_code == 200
+        assert portal.stop() < ENDED_S
+        manager.hear()
+        assert portal.process.returncode == 0
+    in_order = ["STATUS=starting", f"STATUS=serving at {portal.url}", "READY=1", "STOPPING=1"]
+    assert [word for word in manager.told if word in in_order] == in_order
+
+
+def test_a_portal_that_cannot_serve_is_never_ready(tmp_path: Path, manager: Manager) -> None:
+    (tmp_path / "portal").mkdir()
+    (tmp_path / "portal").chmod(0o755)
+    _refused("--data-dir", tmp_path / "portal")
+    assert "READY=1" not in manager.hear()
+
+
+def test_the_watchdog_hears_from_the_portals_own_loop_and_nothing_while_that_hangs(
+    tmp_path: Path, manager: Manager
+) -> None:
+    """The password of the mail server is read from a pipe that nobody writes to: real work, in which the loop hangs."""
+    pipe, settings, link_file = tmp_path / "password", tmp_path / "portal.toml", tmp_path / "link"
+    os.mkfifo(pipe, 0o600)
+    settings.write_text(
+        f'[mail]\nserver = "127.0.0.1:1"\nsender = "p@people.example"\nsecurity = "none"\n'
+        f'username = "portal"\npassword_file = "{pipe}"\n'
+    )
+    with running(tmp_path / "portal", "--config", str(settings), "--admin-link-file", str(link_file)) as portal:
+        headers = {"Origin": portal.url}
+        assert httpx.post(link_file.read_text().strip(), data=PERSON, headers=headers).status_code == 303
+        for _ in range(4):
+            manager.wait("WATCHDOG=1")
+        asked = httpx.post(f"{portal.url}/forgotten-password", data={"email": PERSON["email"]}, headers=headers)
+        assert asked.status_code == 303
+        with _opened_by_a_reader(pipe):
+            manager.hear()
+            time.sleep(1.5)  # three periods of the watchdog
+            assert manager.hear() == []
+        manager.wait("WATCHDOG=1")
+        assert portal.stop() < ENDED_S
+
+
+@contextlib.contextmanager
+def _opened_by_a_reader(pipe: Path) -> Iterator[None]:
+    """Hold the other end of a pipe, as soon as somebody reads from it, and say nothing."""
+    end = _other_end(pipe)
+    try:
+        yield
+    finally:
+        os.close(end)
+
+
+def _other_end(pipe: Path) -> int:
+    deadline = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(OSError):  # ENXIO: nobody reads yet
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
