@@ -263,7 +263,7 @@ class Lead:
         """Take nobody for connected before it was heard on this connection."""
         try:
             async with self._store.transaction() as tx:
-                await members.all_offline(tx)
+                self._reports.doubt(await members.all_offline(tx))
         except StoreError as error:  # a full disk must not silence the lead
             self._log.warning("lead.store_failed", error=str(error))
 

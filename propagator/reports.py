@@ -24,7 +24,7 @@ from propagator.store import issued, members
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Iterable
 
     from propagator.core.session import Session
     from propagator.core.signing import Envelope
@@ -95,6 +95,7 @@ class Reports:
         self._inbox: asyncio.Queue[Heard] = asyncio.Queue(INBOX_LIMIT)
         self._asked: dict[str, tuple[str | None, float]] = {}
         self._owed: set[str] = set()
+        self._unheard: set[str] = set()
         self._followers: set[str] = set()
         self._garbage = log.Throttle()
         self._log = log.get("reports")
@@ -155,17 +156,23 @@ class Reports:
         return _speaks(envelope, Typ.PRESENCE, self._lead, member)
 
     async def ask_laggards(self, period_s: float) -> None:
-        """Ask every connected shadow whose last word is not fresh or not the current version, and who is owed it."""
+        """Ask every shadow that is there and whose last word is old or not of the current version, and who is owed it."""
         async with self._store.reading() as tx:
             current, listed = await issued.current(tx), await members.members(tx)
         version = None if current is None else str(current.version)
         self._owed &= {member.id for member in listed}
+        self._unheard &= {member.id for member in listed if not member.online}
         for member in listed:
             floor = None if member.report is None else member.report.get("floor")
             reached = floor.get("version") if isinstance(floor, dict) else None
             lags = not member.seen.confirmed or reached != version or member.told_seq < self._seq
-            if (member.online and lags) or member.id in self._owed:
+            there = member.online or member.id in self._unheard
+            if (there and lags) or member.id in self._owed:
                 await self.ask(member.id, period_s)
+
+    def doubt(self, devices: Iterable[str]) -> None:
+        """Note who was there before this connection began: a broker may tell nothing of it by itself (F56)."""
+        self._unheard.update(devices)
 
     def speak_in(self, session: Session) -> None:
         """Take another session for ours: nobody has followed that one yet."""
@@ -235,6 +242,7 @@ class Reports:
         presence = self._word(member, heard, Typ.PRESENCE, Presence)
         if presence is None:
             return False
+        self._unheard.discard(member.id)
         last = member.presence
         ends = presence.mark == last and not presence.online
         if presence.mark.is_after(last) or ends:

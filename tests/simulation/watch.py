@@ -193,7 +193,9 @@ class Watch:
             self.fault(f"the record of {machine} changed, and its history does not show from what to what")
 
     def _hash(self, held: Held) -> str:
-        return hash_of(None) if held.registration is None else self._hashes.get(held.registration, "of nobody")
+        if held.registration is None:
+            return hash_of(None)
+        return self._hashes.get(held.registration) or hash_of(Registration(held.registration))
 
     def _note_record(self, identity: str, record: Record, raw: bytes) -> None:
         first = self._signed.setdefault((identity, str(record.version)), raw)
