@@ -101,16 +101,18 @@ def mute(port: int, certificate: str, key: str, stage: str) -> None:
 
 def dribble(port: int, certificate: str, key: str, stage: str) -> None:
     """Say what belongs to this stage a byte a second."""
+    begin = {
+        "tls": b"\x16\x03\x03\x10\x00",  # a record of 4096 bytes
+        "mqtt": b"\x20\x7d",  # a CONNACK of 125 bytes
+        "http": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
+    }[stage]
 
-    def drip(peer: socket.socket, begin: bytes) -> None:
+    def drip(peer: socket.socket) -> None:
         for byte in begin + bytes(3600):
             peer.sendall(bytes([byte]))
             time.sleep(1)
 
-    if stage == "tls":
-        accept(port, lambda peer: drip(peer, b"\x16\x03\x03\x10\x00"))  # a record of TLS, 4096 bytes long
-    else:
-        accept(port, over_tls(lambda peer: drip(peer, b"\x20\x7d"), certificate, key))  # a CONNACK, 125 bytes long
+    accept(port, drip if stage == "tls" else over_tls(drip, certificate, key))
 
 
 def drag(port: int, certificate: str, key: str, seconds: str) -> None:

@@ -20,7 +20,7 @@ from tests.firewall import certificates
 from tests.firewall.case import NOTHING, TO_LEAD, Case, Make, chain, verdict
 from tests.firewall.diagnosing import DEADLINE_S, Diagnosis, diagnose
 from tests.firewall.lab import Lab
-from tests.firewall.room import LEAD, LEAD6, PORT
+from tests.firewall.room import LEAD, LEAD6, LEAD_STATE, NAME, PORT
 from tests.firewall.side_by_side import asked_for, parametrized, side_by_side
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class Timed:
         return f"{self.took_s:.2f} s after a start of {self.start_s:.2f} s\n{self.found}"
 
 
-def timed(lab: Lab) -> Timed:
+def timed(lab: Lab, *options: str) -> Timed:
     began, used_s = dt.datetime.now(dt.UTC), _used_s()
-    found = diagnose(lab)
+    found = diagnose(lab, *options)
     ended = dt.datetime.now(dt.UTC)
     at = moment.read(found.told["at"])
     return Timed(found, (at - began).total_seconds(), (ended - at).total_seconds(), _used_s() - used_s)
@@ -138,18 +138,52 @@ WORST: Final = [
 ]
 
 
+# The same for a portal: what stands in the lead's place is one.
+
+
+CA: Final = "/etc/portal-ca.pem"
+AS_PORTAL: Final = ("--portal", f"https://{NAME}:{PORT}", "--portal-ca", CA)
+
+
+def portal(make: Make) -> Make:
+    def made(lab: Lab) -> None:
+        lab.write(CA, lab.path(LEAD_STATE / "keys" / "ca.crt").read_bytes())
+        make(lab)
+
+    return made
+
+
+def proxy_that_dribbles(lab: Lab) -> None:
+    lab.environment["HTTPS_PROXY"] = f"http://{LEAD}:{PORT}"
+    standing_in("dribble", "tls")(lab)
+
+
+WORST_OF_PORTALS: Final = [
+    Case(f"of a portal {name}", 0, portal(make), NOTHING, verdict(said))
+    for name, said, make in (
+        ("every address is silent, and every router", "PORTAL_DROPPED ?", silent(*SIX)),
+        ("the name is slow, and every address silent", "PORTAL_DROPPED ?", silent_after_a_slow_name),
+        ("six addresses let in and say no word", "PORTAL_MUTE P", standing_in("mute", "tcp", addresses=SIX)),
+        ("the proxy dribbles", "PORTAL_PROXY_MUTE C", proxy_that_dribbles),
+        ("TLS dribbles", "PORTAL_MUTE P", standing_in("dribble", "tls")),
+        ("the answer dribbles", "PORTAL_MUTE P", standing_in("dribble", "http")),
+        ("no answer comes", "PORTAL_MUTE P", standing_in("mute", "mqtt")),
+    )
+]
+
+
 @pytest.fixture(scope="module")
 def diagnoses(request: pytest.FixtureRequest, site_files: bytes) -> Iterator[Mapping[str, Future[Timed]]]:
     def work(case: Case) -> Timed:
         with Lab(files=site_files) as lab:
             case.make(lab)
-            return timed(lab)
+            return timed(lab, *AS_PORTAL) if case in WORST_OF_PORTALS else timed(lab)
 
     with side_by_side(work, asked_for(request)) as coming:
         yield coming
 
 
-@parametrized(WORST)
+@parametrized([*WORST, *WORST_OF_PORTALS])
 def test_f47_at_the_worst_a_verdict_is_there_in_under_20_s_where(
     case: Case, diagnoses: Mapping[str, Future[Timed]]
 ) -> None:
