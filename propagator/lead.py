@@ -19,6 +19,7 @@ from propagator.core.pulse import SECOND_LEAD, Pulse
 from propagator.core.signing import open_envelope
 from propagator.core.state import DownlinkState
 from propagator.core.statement import Refusal
+from propagator.core.throttle import Throttle
 from propagator.core.wire import ATTACH_SUFFIX, PROBE_SUFFIX, Leaf, Topic, Typ
 from propagator.core.word import heartbeats_in
 from propagator.field import Field, Weighed
@@ -114,7 +115,7 @@ class Lead:
         self._issuing = asyncio.Lock()
         self._announced: Version | None = None
         self._failures = 0
-        self._garbage = log.Throttle()
+        self._garbage = Throttle()
         self._log = log.get("lead").bind(lead=issuer.keys.lead)
 
     async def run(self) -> None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TextIO, cast
 
 _is_loaded = "rich" in sys.modules
@@ -195,47 +194,6 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def _without_secrets(text: str) -> str:
     """Blank the private keys and the accounts in URLs that a text of any origin may hold."""
     return _CONTROL.sub("\ufffd", _ACCOUNT.sub(BLANK, _PRIVATE_KEY.sub(BLANK, text)))
-
-
-class Throttle:
-    """Lets one line through per key and period, where strangers decide how often something happens.
-
-    At most `size` keys are remembered. While that many are in their period, new ones are held back as well: a flood
-    under ever new names is bounded in lines, not only in memory.
-    """
-
-    def __init__(self, size: int = 1024) -> None:
-        self._size = size
-        self._until: dict[Hashable, float] = {}
-        self._held_back: dict[Hashable, int] = {}
-        self._earliest = inf
-
-    def counted(self, key: Hashable, period_s: float, monotonic: float) -> int:
-        """Count one more of `key`: how many there were since its last line if it may speak now, 0 if it may not."""
-        if self.once_per(key, period_s, monotonic):
-            return self._held_back.pop(key, 0) + 1
-        if key in self._until:
-            self._held_back[key] = self._held_back.get(key, 0) + 1
-        return 0
-
-    def once_per(self, key: Hashable, period_s: float, monotonic: float) -> bool:
-        """Tell whether `key` may speak at `monotonic` (seconds, `time.monotonic()`); then its period begins."""
-        if monotonic < self._until.get(key, -inf):
-            return False
-        if key not in self._until and len(self._until) >= self._size and not self._make_room(monotonic):
-            return False
-        self._until[key] = monotonic + period_s
-        self._earliest = min(self._earliest, monotonic + period_s)
-        return True
-
-    def _make_room(self, monotonic: float) -> bool:
-        """Forget the keys whose period is over; costs nothing while none is."""
-        if monotonic < self._earliest:
-            return False
-        self._until = {key: until for key, until in self._until.items() if monotonic < until}
-        self._held_back = {key: count for key, count in self._held_back.items() if key in self._until}
-        self._earliest = min(self._until.values(), default=inf)
-        return len(self._until) < self._size
 
 
 _set_up("warning", _Sink(None), console=False, colors=False)  # until `configure`: structlog's own default is stdout

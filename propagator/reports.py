@@ -18,6 +18,7 @@ from propagator.core.errors import StoreError, Unreadable
 from propagator.core.record import Document, read
 from propagator.core.roster import Ignored, Seen
 from propagator.core.signing import open_envelope
+from propagator.core.throttle import Throttle
 from propagator.core.version import Order
 from propagator.core.wire import Leaf, Presence, Report, Typ
 from propagator.store import issued, members
@@ -97,7 +98,7 @@ class Reports:
         self._owed: set[str] = set()
         self._unheard: set[str] = set()
         self._followers: set[str] = set()
-        self._garbage = log.Throttle()
+        self._garbage = Throttle()
         self._log = log.get("reports")
         self.stored = asyncio.Event()
         """Set after each batch: whoever waits for the roster looks again."""

@@ -18,6 +18,7 @@ from propagator.core.errors import Unreadable
 from propagator.core.record import read
 from propagator.core.roster import Seen
 from propagator.core.signing import open_envelope
+from propagator.core.throttle import Throttle
 from propagator.core.wire import AttachAsk, AttachBind, AttachHello, AttachOutcome, AttachResult, Membership, Typ
 from propagator.store import held, issued, members
 
@@ -60,7 +61,7 @@ class Welcome:
         self._keys = keys
         self._now = now
         self._reload = reload
-        self._garbage = log.Throttle()
+        self._garbage = Throttle()
         self._log = log.get("welcome")
 
     async def answer(self, device: str, raw: bytes, send: Callable[[bytes], Awaitable[None]]) -> None:

@@ -307,24 +307,6 @@ def test_libraries_fail_with_their_traceback(out: io.StringIO) -> None:
     assert "TimeoutError" in str(_events(out)[0]["exception"])
 
 
-def test_throttle_lets_one_through_per_key_and_period() -> None:
-    throttle = log.Throttle()
-    said = [throttle.once_per("a", 60, at) for at in (0.0, 1.0, 59.9, 60.0, 119.0, 120.0)]
-    assert said == [True, False, False, True, False, True]
-    assert throttle.once_per(("other", "key"), 60, 60.5)
-
-
-def test_f58_throttle_bounds_lines_and_memory_under_a_flood_of_new_names() -> None:
-    throttle = log.Throttle(size=10)
-    assert throttle.once_per("slow", 1000, 0.0)
-    said = sum(throttle.once_per(f"rogue-{number}", 60, number / 1000) for number in range(5000))
-    assert said == 9
-    assert len(throttle._until) == 10
-    assert throttle.once_per("fresh", 60, 70.0)
-    assert not throttle.once_per("slow", 1000, 70.0)
-    assert len(throttle._until) == 2
-
-
 def test_an_agent_does_not_load_rich_and_whoever_wants_it_still_finds_it() -> None:
     """structlog would load it: 4 MB in every agent."""
     code = "import propagator.agent, sys; assert 'rich' not in sys.modules; import rich.console, structlog.dev"
