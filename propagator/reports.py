@@ -157,7 +157,7 @@ class Reports:
         return _speaks(envelope, Typ.PRESENCE, self._lead, member)
 
     async def ask_laggards(self, period_s: float) -> None:
-        """Ask every shadow that is there and whose last word is old or not of the current version, and who is owed it."""
+        """Ask every shadow that is there and whose last word is old, or of another version, and who is owed it."""
         async with self._store.reading() as tx:
             current, listed = await issued.current(tx), await members.members(tx)
         version = None if current is None else str(current.version)
