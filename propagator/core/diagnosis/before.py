@@ -52,7 +52,7 @@ def compared(then: Picture | None, shown: Certificate | None) -> str:
     if then is None or former is None or shown is None:
         return ""
     if shown.fingerprint == former.fingerprint:
-        return f"it is the lead's own of {then.at}, which held then: the CA that is known here has changed, or it ran out"
+        return f"it is the lead's own of {then.at}, which held then: it ran out, or the CA known here has changed"
     if is_the_leads_key(then, shown):
         return f"it has the key that the lead's had on {then.at}, then certified by {former.issuer}: the lead, renewed"
     if shown.issuer == former.issuer:
