@@ -132,6 +132,7 @@ class Lead:
                 self._log.warning("lead.store_failed", error=str(error), failures=self._failures)
             finally:
                 self._requests.link = self._announced = None
+            self._reports.doubt_silence()
             await asyncio.sleep(full_jitter(self._failures, self._rng, base_s=0.1, cap_s=RECONNECT_CAP_S))
 
     async def change(self) -> Version | None:
@@ -264,7 +265,7 @@ class Lead:
         """Take nobody for connected before it was heard on this connection."""
         try:
             async with self._store.transaction() as tx:
-                self._reports.doubt(await members.all_offline(tx))
+                await members.all_offline(tx)
         except StoreError as error:  # a full disk must not silence the lead
             self._log.warning("lead.store_failed", error=str(error))
 

@@ -25,7 +25,7 @@ from propagator.store import issued, members
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from collections.abc import Awaitable, Callable, Collection
 
     from propagator.core.session import Session
     from propagator.core.signing import Envelope
@@ -96,7 +96,7 @@ class Reports:
         self._inbox: asyncio.Queue[Heard] = asyncio.Queue(INBOX_LIMIT)
         self._asked: dict[str, tuple[str | None, float]] = {}
         self._owed: set[str] = set()
-        self._unheard: set[str] = set()
+        self._doubts_silence = False
         self._followers: set[str] = set()
         self._garbage = Throttle()
         self._log = log.get("reports")
@@ -162,18 +162,20 @@ class Reports:
             current, listed = await issued.current(tx), await members.members(tx)
         version = None if current is None else str(current.version)
         self._owed &= {member.id for member in listed}
-        self._unheard &= {member.id for member in listed if not member.online}
         for member in listed:
             floor = None if member.report is None else member.report.get("floor")
             reached = floor.get("version") if isinstance(floor, dict) else None
             lags = not member.seen.confirmed or reached != version or member.told_seq < self._seq
-            there = member.online or member.id in self._unheard
-            if (there and lags) or member.id in self._owed:
+            if ((member.online or self._doubts_silence) and lags) or member.id in self._owed:
                 await self.ask(member.id, period_s)
+        self._doubts_silence = False
 
-    def doubt(self, devices: Iterable[str]) -> None:
-        """Note who was there before this connection began: a broker may tell nothing of it by itself (F56)."""
-        self._unheard.update(devices)
+    def doubt_silence(self) -> None:
+        """Ask whoever lags once, there or not: a connection was lost, and some brokers tell nothing of who came since.
+
+        The first connection of a session needs no such question: every shadow reports to a new session (F56).
+        """
+        self._doubts_silence = True
 
     def speak_in(self, session: Session) -> None:
         """Take another session for ours: nobody has followed that one yet."""
@@ -243,7 +245,6 @@ class Reports:
         presence = self._word(member, heard, Typ.PRESENCE, Presence)
         if presence is None:
             return False
-        self._unheard.discard(member.id)
         last = member.presence
         ends = presence.mark == last and not presence.online
         if presence.mark.is_after(last) or ends:

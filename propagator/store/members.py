@@ -186,11 +186,9 @@ async def note_online(tx: Tx, device: str) -> None:
     await tx.run("UPDATE member SET online = 1 WHERE id = ?", device)
 
 
-async def all_offline(tx: Tx) -> list[str]:
-    """Take no shadow for connected until it is heard again: retained births outlive connections. Gives who was."""
-    were = [str(row["id"]) for row in await tx.all("SELECT id FROM member WHERE online = 1")]
+async def all_offline(tx: Tx) -> None:
+    """Take no shadow for connected until it is heard again: retained births outlive connections."""
     await tx.run("UPDATE member SET online = 0 WHERE online = 1")
-    return were
 
 
 async def note_presence(tx: Tx, device: str, mark: Mark, *, online: bool, at: str) -> None:

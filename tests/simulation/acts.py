@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from propagator.core.errors import PropagatorError
 from tests.memory_bus import Weather
-from tests.simulation.ending import current
 from tests.simulation.rogue import Rogue
 from tests.simulation.world import drawn
 from tests.unit.builders import registered
@@ -143,39 +142,21 @@ class Acts:
     async def flip_bit(self, at: Machine, column: str) -> str | None:
         return None if await at.flip_bit(column, self._chance) else "it holds no record of a lead"
 
-    async def lose_database(self, at: Machine) -> str | None:
-        """Delete the database, and `init` again (F07).
-
-        Not that of a lead whose record no shadow holds: it could never lead again, a known gap.
-        """
-        shadows = [self._world.machines[name] for name, lead in self._world.following.items() if lead == at.id]
-        holding = [shadow for shadow in shadows if shadow.rows("SELECT 1 FROM record WHERE lead = ?", at.id)]
-        if at.is_lead and not holding:
-            return "no shadow holds its record"
-        if self._is_hope(at):
-            return "its lead needs the record that it holds"
+    async def lose_database(self, at: Machine) -> None:
+        """Delete the database, and `init` again (F07)."""
         await at.kill()
         at.lose_database()
         await at.begin()
         at.start()
-        return None
 
-    def _is_hope(self, shadow: Machine) -> bool:
-        """Whether the lead of this shadow lost its record, and may find it here."""
-        lead = self._world.following[shadow.id]
-        return lead is not None and current(self._world.machines[lead]) is None
-
-    async def reinstall(self, at: Machine) -> str | None:
+    async def reinstall(self, at: Machine) -> None:
         """Lose everything, and begin as a new server of the old name (F25); it is attached again by a new token."""
-        if self._is_hope(at):
-            return "its lead needs the record that it holds"
         await at.kill()
         at.lose_everything()
         await at.begin()
         at.start()
         if (lead := self._world.following[at.id]) is not None:
             await self._world.attach(at.id, lead)
-        return None
 
     async def backup(self, at: Machine) -> None:
         at.copy_to(self._world.place_of(f"{at.id}.backup"))

@@ -302,7 +302,8 @@ class Machine:
             path.write_text(path.read_text().replace(f"{original}/", f"{self.directory}/"))
 
     def lose_database(self) -> None:
-        """Delete the database; keys and `uplink.toml` stay."""
+        """Delete the database; keys and `uplink.toml` stay. Who begins it anew mends the disk first."""
+        self.disk_fault = None
         self.close()
         for ending in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
@@ -310,7 +311,8 @@ class Machine:
         self._watch.rolled_back(self.name)
 
     def lose_everything(self) -> None:
-        """Lose the whole disk."""
+        """Lose the whole disk, and what was wrong with it."""
+        self.disk_fault = None
         self.close()
         shutil.rmtree(self.directory)
         self._watch.rolled_back(self.name)

@@ -73,9 +73,10 @@ class People:
         if isinstance(found, dict):
             await self._try(lead, "associate", version=str(found["version"]))
         elif self._lasts(lead.name, "nothing in the field"):
-            self._say(f"people register at {lead.name}: the field holds nothing")
+            self._say(f"people register at {lead.name}, and rotate: the field holds nothing")
             with contextlib.suppress(PropagatorError):
                 await lead.register(registered(f"again at {lead.id}"))
+                await lead.rotate()
 
     async def _look_at_link(self, shadow: Machine, lead: Machine) -> None:
         if await self._must_attach(shadow, lead):
