@@ -114,10 +114,12 @@ async def probe(wanted: Settings, device: str, where: tuple[str, int] | None, no
     port = _port(wanted)
     member = _member(wanted.state_dir, device)
     async with watching(port, wire=means.wire) as watch:
-        if where is None:
-            told = await _over_the_broker(wanted.state_dir, device)
-        else:
-            told = await _directly(wanted.state_dir, member, where, now)
+        try:
+            told = await _told_by(member, where, wanted.state_dir, now)
+        except RefusedError:
+            if not _is_full(side := watch.seen()):  # then our own first packets find no place either
+                raise
+            return Found(side, judge_lead(side).knowing(**_facts(wanted, port)), moment.write(now), device)
         await asyncio.sleep(0.2)  # what was sent last is on its way
         side = watch.seen()
     side = replace(side, usual=await usual(side.window_s))  # now: the device holds still after its answer
@@ -212,6 +214,17 @@ def _member(state_dir: Path, device: str) -> Member:
     if member is None:
         raise StateError(f"{device!r} is no shadow of this lead.", hint="propagator status")
     return member
+
+
+async def _told_by(member: Member, where: tuple[str, int] | None, state_dir: Path, now: dt.datetime) -> JsonObject:
+    """Let the device diagnose; gives its finding."""
+    if where is None:
+        return await _over_the_broker(state_dir, member.id)
+    return await _directly(state_dir, member, where, now)
+
+
+def _is_full(side: LeadSide) -> bool:
+    return side.conntrack is not None and side.conntrack.is_full
 
 
 async def _over_the_broker(state_dir: Path, device: str) -> JsonObject:

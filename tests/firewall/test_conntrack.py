@@ -72,6 +72,17 @@ def test_a_full_table_is_told_from_a_firewall_that_drops(lab: Lab) -> None:
     assert told["remedies"][1]["commands"] == list(track_more(table(lab, "max")).commands)
 
 
+def test_a_full_table_is_told_where_it_keeps_the_lead_from_asking_its_device(lab: Lab) -> None:
+    """It eats what the lead sends first as well: the network between is not to blame."""
+    track(lab)
+    lab.run("lead", sys.executable, "-I", _HERE / "fill.py")
+    words = (propagator(), "diagnose", "--json", "--device", "as-1", "--at", f"{SHADOW}:8884", "--config", LEAD_CONFIG)
+    said = lab.ask("lead", *words, user="lead")
+    assert said.code == 1, said
+    verdict = said.json["verdict"]
+    assert (verdict["code"], verdict["confidence"]) == ("LEAD_CONNTRACK_FULL", "certain"), said
+
+
 def table(lab: Lab, name: str) -> int:
     return int(lab.run("lead", "cat", f"/proc/sys/net/netfilter/nf_conntrack_{name}"))
 

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import sys
 
-from propagator.diagnose.watching import watching
+from propagator.diagnose.watching import usual, watching
 
 
 async def watch(port: int) -> None:
@@ -18,7 +18,9 @@ async def watch(port: int) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
-        sys.stdout.write(json.dumps(dataclasses.asdict(watched.seen())) + "\n")
+        seen = watched.seen()
+    side = dataclasses.replace(seen, usual=await usual(seen.window_s))  # the shadow holds still by now
+    sys.stdout.write(json.dumps(dataclasses.asdict(side)) + "\n")
 
 
 if __name__ == "__main__":

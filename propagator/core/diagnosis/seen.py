@@ -340,7 +340,7 @@ class Filter:
 class LeadSide:
     """What a lead saw of its own port over a while: listeners, queues, half-open connections, counters.
 
-    `usual` is what the counters did in as long a while before; `unread`: connections that nobody accepted, with words
+    `usual` is what the counters do in as long a while of themselves; `unread`: connections that nobody accepted, with words
     in them; `queue`: connections that waited; `wire`: SYNs for the port that arrived at the interface, None where that
     could not be watched. `own` are the host's addresses; `at_cap`: the agent says that its broker turns others away.
     `conntrack`: the kernel's table of connections, `dropped` over this while; None: there is none, or it is not shown.
