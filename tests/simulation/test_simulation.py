@@ -19,16 +19,20 @@ from propagator.core.decide import Keep, Overwrite
 from propagator.core.errors import Unreadable
 from propagator.core.record import Record, read
 from propagator.reports import Reports
-from propagator.store import history
+from propagator.store import history, members
 from tests.simulation import faults, many, pinned, rogue, schedule
 from tests.simulation.run import run
 from tests.simulation.schedule import Layout, Schedule, Step
 from tests.simulation.shrink import kinds, shrink
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from propagator.core.decide import Decision, Floor, InForce, Trust
     from propagator.core.signing import Envelope
     from propagator.store import Tx
+
+    Found = Callable[[Tx, str], Awaitable[members.Invitation | None]]
 
 SEEDS = 2000
 BLOCK = 250
@@ -123,6 +127,12 @@ async def _no_history(_tx: Tx, **_: object) -> None:
     """Write down nothing of what was overwritten."""
 
 
+async def _never_used(tx: Tx, device: str, found: Found = members.invitation) -> members.Invitation | None:
+    """Take every token for a new one."""
+    invitation = await found(tx, device)
+    return None if invitation is None else replace(invitation, used_at=None)
+
+
 async def _never_ask(_reports: Reports, _device: str, _period_s: float) -> None:
     """Ask no shadow to report again."""
 
@@ -135,6 +145,7 @@ async def _never_ask(_reports: Reports, _device: str, _period_s: float) -> None:
         pytest.param(reconcile, "decide", _kept, id="higher records are not taken over"),
         pytest.param(history, "add", _no_history, id="history is not written"),
         pytest.param(Reports, "ask", _never_ask, id="doubted shadows are not asked"),
+        pytest.param(members, "invitation", _never_used, id="tokens count twice"),
     ],
 )
 def test_broken_rule_is_noticed(where: object, name: str, broken: object) -> None:
