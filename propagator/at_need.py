@@ -57,7 +57,7 @@ class LeadDiagnosis:
         await pictures.draw(self._state_dir, host, port, moment.write(self._now()), show)
 
 
-SHOWN_S: Final = 5.0
+SHOWN_S: Final = 10.0
 
 
 async def _certificate(address: str, port: int, host: str, tls: Tls) -> bytes | None:

@@ -104,6 +104,13 @@ def first_word_dropped(lab: Lab) -> None:
     chain(lab, "r1", "forward", f"{TO_LEAD} tcp flags & psh == psh drop")
 
 
+def every_word_over_tls_dropped(lab: Lab) -> None:
+    lab.serve()
+    lab.sh(
+        "r1", f"iptables-nft -A FORWARD -p tcp --dport {PORT} -m u32 --u32 '0>>22&0x3C@12>>26&0x3C@0>>24=0x17' -j DROP"
+    )
+
+
 def standing_in(*words: str, addresses: tuple[str, ...] = (LEAD,)) -> Make:
     """Let a stand-in answer in the lead's place, with a certificate of the lead's CA."""
 
@@ -122,6 +129,7 @@ WORST: Final = [
         ("the name is slow, and every address silent", "NO_ANSWER_AT_ALL ?", silent_after_a_slow_name),
         ("every address is dropped at the lead", "DROPPED_AT_LEAD_OR_LAST_HOP P", dropped_at_the_lead),
         ("the first word is dropped", "SILENT_AFTER_CONNECT C", first_word_dropped),
+        ("every word over TLS is dropped", "SILENT_AFTER_CONNECT C", every_word_over_tls_dropped),
         (
             "six addresses let in and none says a word",
             "ACCEPTED_BUT_MUTE C",
