@@ -70,7 +70,7 @@ def create_app(portal: Portal) -> FastAPI:
     for router in pages.routers:
         app.include_router(router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_middleware(Door, settings=portal.settings, refuse=refuse)
+    app.add_middleware(Door, portal=portal, refuse=refuse)
     app.add_exception_handler(PortalError, _tell)
     app.add_exception_handler(HTTPException, _tell_http)
     app.add_exception_handler(RequestValidationError, _tell_unreadable)
@@ -138,5 +138,6 @@ async def _tell_unreadable(request: Request, _error: Exception) -> Response:
 
 
 async def _tell_database(request: Request, error: Exception) -> Response:
-    log.error("portal.database_failed", error=str(getattr(error, "orig", error)))
+    refusals = web.portal_of(request).refusals
+    refusals.note(log.error, "portal.database_failed", error=str(getattr(error, "orig", error)))
     return await _tell(request, Unavailable("The portal's database does not answer.", hint="try again in a minute"))

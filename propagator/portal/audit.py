@@ -1,8 +1,11 @@
-"""What was done, by whom, when and from where: one row in the transaction of the deed, and one line in the log."""
+"""What was done, by whom, when and from where: one row in the transaction of the deed, and one line in the log.
+
+Of what was refused there is a row each time, and one line a minute.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from sqlalchemy import select
@@ -23,6 +26,9 @@ log: FilteringBoundLogger = structlog.get_logger(logger_name="portal.audit")
 
 PAGE: int = 50
 
+_REFUSALS: Final = frozenset({"log_on_refused", "password_link_refused"})
+"""Deeds of nobody, as many as a stranger likes."""
+
 
 def note(db: AsyncSession, who: Account | None, action: str, number: str | None = None, **detail: object) -> None:
     """Note a deed, inside the `edit` that does it. `action` is a word like `modified`; `who` None: a server, nobody."""
@@ -39,8 +45,12 @@ def note(db: AsyncSession, who: Account | None, action: str, number: str | None 
         )
     )
     told = {name: value for name, value in detail.items() if name != "changes"}
+    told |= {"account": None if who is None else who.id, "system": number, "address": address}
     event = f"portal.{action}"
-    log.info(event, account=None if who is None else who.id, system=number, address=address, **told)
+    if action in _REFUSALS:
+        context.of(db).refusals.note(log.info, event, **told)
+    else:
+        log.info(event, **told)
 
 
 def _json(detail: dict[str, object]) -> JsonObject:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from propagator.core.signing import PrivateKey
     from propagator.portal.limits import Limits
     from propagator.portal.passwords import Passwords
+    from propagator.portal.refusals import Refusals
     from propagator.portal.settings import Settings
 
 
@@ -29,6 +30,7 @@ class Portal:
     clock: Callable[[], dt.datetime] = field(repr=False)
     limits: Limits = field(repr=False)
     passwords: Passwords = field(repr=False)
+    refusals: Refusals = field(repr=False)
     mail_waits: asyncio.Event = field(repr=False)
     """Set after an edit that put mails into the outbox."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from structlog.typing import FilteringBoundLogger
 
+    from propagator.portal.context import Portal
     from propagator.portal.settings import Settings
 
 log: FilteringBoundLogger = structlog.get_logger(logger_name="portal.door")
@@ -51,11 +52,11 @@ class _TooLarge(Exception):  # noqa: N818  never leaves this module
 class Door:
     """The ASGI application in front of the application. `refuse` makes the answer: status, word, sentence."""
 
-    def __init__(
-        self, app: ASGIApp, *, settings: Settings, refuse: Callable[[Request, int, str, str], Response]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, portal: Portal, refuse: Callable[[Request, int, str, str], Response]) -> None:
+        settings = portal.settings
         self._app = app
         self._refuse = refuse
+        self._refusals = portal.refusals
         self._https = settings.is_https
         self._hosts = _hosts(settings)
         self._url = settings.url
@@ -89,7 +90,7 @@ class Door:
                 return
         if refusal is not None:
             status, code, text = refusal
-            log.warning("portal.request_refused", reason=code, status=status)
+            self._refusals.note(log.warning, "portal.request_refused", reason=code, status=status)
             await self._refuse(Request(scope), status, code, text)(scope, receive, with_headers)
 
     def _problem(self, scope: Scope) -> tuple[int, str, str] | None:

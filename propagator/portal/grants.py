@@ -191,13 +191,15 @@ def _approve(db: AsyncSession, who: Account, grant: Grant, system: System) -> No
 
 async def poll(db: AsyncSession, device_code: str) -> Granted:
     """Answer a server that asks whether it was approved. Raises PollError, TooMany."""
+    refusals = context.of(db).refusals
     context.of(db).limits.hold(Try.TOKEN, context.address(db))
     found = (await db.scalars(select(Grant).where(Grant.device_hash == tokens.hashed(device_code)))).first()
     if found is None:
-        log.warning("portal.device_code_refused", reason="unknown", address=context.address(db))
+        refusals.note(log.warning, "portal.device_code_refused", reason="unknown", address=context.address(db))
         raise PollError("invalid_grant", "No grant was begun with this device code.")
     if found.state == "used":
-        log.warning("portal.device_code_refused", reason="replayed", grant=found.id, address=context.address(db))
+        told = {"reason": "replayed", "grant": found.id, "address": context.address(db)}
+        refusals.note(log.warning, "portal.device_code_refused", **told)
         raise PollError("invalid_grant", "This device code was used before.")
     refusal: PollError | None = None
     async with database.edit(db):

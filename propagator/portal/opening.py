@@ -23,6 +23,7 @@ from propagator.portal import database, migrating
 from propagator.portal.context import Portal
 from propagator.portal.limits import Limits
 from propagator.portal.passwords import Passwords
+from propagator.portal.refusals import Refusals
 from propagator.portal.settings import KEY_FILE
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ async def opened(
                 clock,
                 limits or Limits(),
                 Passwords(),
+                Refusals(),
                 asyncio.Event(),
             )
         finally:

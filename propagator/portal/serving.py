@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from propagator.core.errors import InputError, StateError
 from propagator.portal import accounts
 from propagator.portal.app import create_app
 from propagator.portal.opening import opened
+from propagator.portal.refusals import Unreadable
 from propagator.portal.settings import split_address
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from structlog.typing import FilteringBoundLogger
 
+    from propagator.portal.refusals import Refusals
     from propagator.portal.settings import Settings
 
 log: FilteringBoundLogger = structlog.get_logger(logger_name="portal.serving")
@@ -91,7 +94,8 @@ async def serve(
                 settings.url, f"{f'[{host}]' if ':' in host else host}:{port}", portal.key.thumbprint, setup_url
             )
             config = configured(create_app(portal), context)
-            await _run(Server(config, lambda: on_ready(ready)), listening, on_stopping)
+            with _heard(portal.refusals):
+                await _run(Server(config, lambda: on_ready(ready)), listening, on_stopping)
     log.info("portal.stopped")
 
 
@@ -114,6 +118,17 @@ def configured(app: FastAPI, context: ssl.SSLContext | None = None) -> uvicorn.C
         h11_max_incomplete_event_size=32 * 1024,
         ssl_context_factory=None if context is None else lambda *_: context,
     )
+
+
+@contextlib.contextmanager
+def _heard(refusals: Refusals) -> Iterator[None]:
+    """Note what uvicorn refuses before there is a request."""
+    said, noted = logging.getLogger("uvicorn.error"), Unreadable(refusals, log.warning)
+    said.addFilter(noted)
+    try:
+        yield
+    finally:
+        said.removeFilter(noted)
 
 
 async def _run(server: Server, listening: socket.socket, on_stopping: Callable[[], None]) -> None:

@@ -171,7 +171,7 @@ async def read_form(request: Request, visit: Visitor) -> Posted:
     if visit is not None and not hmac.compare_digest(
         form.get(CSRF, "").encode("utf-8", "surrogatepass"), visit.csrf.encode()
     ):
-        log.warning("portal.form_refused", reason="token", account=visit.account.id)
+        portal_of(request).refusals.note(log.warning, "portal.form_refused", reason="token", account=visit.account.id)
         raise Denied("This form does not belong to your log on.", hint="open the page again, and send it from there")
     return form
 
@@ -183,10 +183,11 @@ def _hold_origin(request: Request) -> None:
     """Refuse a form that a page of somebody else sent. A browser says where it comes from; what does not is none."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
-    own = {portal_of(request).settings.url, f"{request.url.scheme}://{request.headers.get('host', '')}".lower()}
+    portal = portal_of(request)
+    own = {portal.settings.url, f"{request.url.scheme}://{request.headers.get('host', '')}".lower()}
     if site == "same-origin" or (site is None and origin is not None and origin.lower() in own):
         return
-    log.warning("portal.form_refused", reason="origin", origin=origin, site=site)
+    portal.refusals.note(log.warning, "portal.form_refused", reason="origin", origin=origin, site=site)
     raise Denied("This form was not sent from the portal's own page.", hint="open the page, and send it from there")
 
 
