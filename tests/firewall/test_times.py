@@ -106,9 +106,8 @@ def first_word_dropped(lab: Lab) -> None:
 
 def every_word_over_tls_dropped(lab: Lab) -> None:
     lab.serve()
-    lab.sh(
-        "r1", f"iptables-nft -A FORWARD -p tcp --dport {PORT} -m u32 --u32 '0>>22&0x3C@12>>26&0x3C@0>>24=0x17' -j DROP"
-    )
+    begins_with_data = "0>>22&0x3C@12>>26&0x3C@0>>24=0x17"  # what TCP carries is a record of TLS, application data
+    lab.sh("r1", f"iptables-nft -A FORWARD -p tcp --dport {PORT} -m u32 --u32 '{begins_with_data}' -j DROP")
 
 
 def standing_in(*words: str, addresses: tuple[str, ...] = (LEAD,)) -> Make:

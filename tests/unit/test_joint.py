@@ -147,6 +147,12 @@ def test_a_name_that_points_to_another_host_is_told(code: Code) -> None:
     assert LEAD in found.cause
 
 
+def test_a_stray_multicast_is_no_arrival() -> None:
+    """IPv6 counts one now and then; a diagnosis sends more."""
+    stray = replace(READY, passed=Counters(swallowed6=1))
+    assert join(shadow(Code.PORT_CLOSED, "10.3.0.9", host="es-1.example"), stray).code is Code.DNS_WRONG_ADDRESS
+
+
 @pytest.mark.parametrize(
     ("address", "host", "lead"),
     [

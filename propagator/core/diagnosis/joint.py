@@ -69,7 +69,7 @@ def _elsewhere(shadow: Verdict, lead: LeadSide) -> Verdict | None:
     known = [own for own in lead.own if not ipaddress.ip_address(own).is_loopback]
     if shadow.code not in _ELSEWHERE or address is None or host in {None, address} or not known:
         return None
-    if address in known or lead.half_open or lead.swallowed or lead.wire:
+    if address in known or lead.half_open or lead.swallowed >= BURST or lead.wire:
         return None
     told = f"{address} is none of this host's addresses, and nothing arrived here; a port forward looks the same"
     return _verdict(Code.DNS_WRONG_ADDRESS, _PROBABLE, told, other=", ".join(known))
