@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 from typing import TYPE_CHECKING, Final
 
 from propagator import accounts, associating, keys, log
@@ -241,14 +242,13 @@ class Lead:
 
     async def _beat(self, link: Link) -> None:
         """Send heartbeats and, now and then, the record; repair what was found; ask whoever lags."""
-        beats = 0
-        while True:
+        for beats in itertools.count():
             await self._catch_up()
             await self._send_heartbeat(link)
             if beats and beats % ANNOUNCE_PERIODS == 0:
                 await self._announce_current(link)
+                self._reports.doubt_silence()
             await self._reports.ask_laggards(self._heartbeat_s)
-            beats += 1
             next_s = self._time() + self._heartbeat_s
             while self._time() < next_s:
                 self._wake.clear()

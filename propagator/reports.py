@@ -171,9 +171,9 @@ class Reports:
         self._doubts_silence = False
 
     def doubt_silence(self) -> None:
-        """Ask whoever lags once, there or not: a connection was lost, and some brokers tell nothing of who came since.
+        """Ask whoever lags once, there or not: its last word may be lost, or a broker tell nothing of it (F56).
 
-        The first connection of a session needs no such question: every shadow reports to a new session (F56).
+        Due after a lost connection, and now and then; at the first of a session all report by themselves.
         """
         self._doubts_silence = True
 

@@ -75,7 +75,8 @@ class People:
         elif self._lasts(lead.name, "nothing in the field"):
             self._say(f"people register at {lead.name}, and rotate: the field holds nothing")
             with contextlib.suppress(PropagatorError):
-                await lead.register(registered(f"again at {lead.id}"))
+                await lead.register(registered(f"again at {lead.id}"))  # a relay takes its lead's
+            with contextlib.suppress(PropagatorError):
                 await lead.rotate()
 
     async def _look_at_link(self, shadow: Machine, lead: Machine) -> None:
