@@ -259,8 +259,9 @@ class Field:
         found: dict[str, tuple[int, float, int]] = {}
         for name, pid in pids.items():
             with contextlib.suppress(OSError):
-                if pid:
-                    found[name] = pid, _resident_mb(pid), len(list(Path(f"/proc/{pid}/fd").iterdir()))
+                resident_mb = _resident_mb(pid) if pid else None
+                if pid and resident_mb is not None:
+                    found[name] = pid, resident_mb, len(list(Path(f"/proc/{pid}/fd").iterdir()))
         return found
 
 
@@ -284,9 +285,10 @@ def _relink(uplink: Path, lead_port: int, link_port: int) -> None:
     uplink.write_text(text.replace(f":{lead_port}", f":{link_port}"))
 
 
-def _resident_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
+def _resident_mb(pid: int) -> float | None:
+    """Give what a process takes; None: it was killed a moment ago, and nobody has waited for it yet."""
+    _, told, size = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")
+    return int(size.split()[0]) * 1024 / 1e6 if told else None
 
 
 async def _run(*command: str, stdin: bytes = b"") -> tuple[int, str]:
