@@ -10,6 +10,7 @@ encoded slashes, NUL and control characters, what is not UTF-8.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -82,6 +83,8 @@ class Door:
                 await self._app(scope, _counted(receive), with_headers)
             except _TooLarge:
                 refusal = (413, "too_large", f"A request may be {BODY_LIMIT // 1024} KiB long.")
+            except asyncio.CancelledError:  # told to stop, and the time for what is under way is over
+                refusal = (503, "unavailable", "The portal is being stopped. Try again in a minute.")
             except Exception:  # the last door: whatever it was, it is written down here once, and nobody sees it
                 path = _TOKEN.sub(r"\1/…", scope["path"])
                 log.exception("portal.request_failed", method=scope["method"], path=path)

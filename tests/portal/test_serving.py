@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -25,7 +26,6 @@ from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.portal.postgres import Postgres
 
@@ -96,6 +96,37 @@ def test_it_starts_makes_its_administrator_by_a_link_and_ends_in_time(tmp_path: 
         assert httpx.get(f"{again.url}/api/portal").json()["thumbprint"] == about["thumbprint"]
         assert again.stop(signal.SIGINT) < ENDED_S
         assert again.process.returncode == 0
+
+
+def test_a_request_that_does_not_come_to_an_end_is_answered_when_the_portal_does(tmp_path: Path) -> None:
+    with running(tmp_path / "portal") as portal:
+        host, port = portal.url.removeprefix("http://").split(":")
+        head = f"POST /log-on HTTP/1.1\r\nHost: {host}\r\nOrigin: {portal.url}\r\nContent-Length: 100\r\n"
+        with socket.create_connection((host, int(port)), timeout=20) as browser:
+            browser.sendall(f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\nemail=".encode())
+            assert httpx.get(f"{portal.url}/api/health").status_code == 200  # it has read what was sent before
+            assert portal.stop() < ENDED_S
+            assert browser.recv(100).startswith(b"HTTP/1.1 503 ")
+        assert portal.process.stderr is not None
+        assert "Traceback" not in portal.process.stderr.read()
+        assert portal.process.returncode == 0
+
+
+def test_its_end_is_not_spent_on_what_it_loaded(tmp_path: Path) -> None:
+    """Looking for garbage in it once more took half of the time that loading did."""
+    with running(tmp_path / "portal") as portal:
+        portal.process.send_signal(signal.SIGTERM)
+        assert portal.process.stderr is not None
+        assert any("portal.stopped" in line for line in portal.process.stderr)
+        until_then = _cpu_ticks(portal.process.pid)
+        os.waitid(os.P_PID, portal.process.pid, os.WEXITED | os.WNOWAIT)
+        assert _cpu_ticks(portal.process.pid) - until_then < 0.15 * until_then
+
+
+def _cpu_ticks(pid: int) -> int:
+    """Say how long a process has worked (proc_pid_stat(5)), also one that ended and was not waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def test_each_start_without_an_administrator_makes_a_new_link(tmp_path: Path) -> None:
