@@ -10,6 +10,7 @@ import math
 import time
 from dataclasses import dataclass
 from enum import Enum, auto
+from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from propagator.portal.errors import TooMany
@@ -69,21 +70,33 @@ class Limits:
         """Count one try. Raises TooMany if there were too many."""
         rate = _RATES[what]
         every_s, capacity_s = rate.every_s / self._scale, rate.burst * rate.every_s
-        now = self._monotonic()
-        full_at = max(self._full_at.get((what, key), now), now) + every_s
+        now, bucket = self._monotonic(), (what, _whose(key))
+        full_at = max(self._full_at.get(bucket, now), now) + every_s
         if full_at - now > capacity_s:
             wait_s = math.ceil(full_at - now - capacity_s)
             raise TooMany("Too many tries.", retry_after_s=max(1, wait_s), hint=f"wait {max(1, wait_s)} seconds")
         if len(self._full_at) >= _KEYS:
             self._forget(now)
-        self._full_at[what, key] = full_at
+        self._full_at[bucket] = full_at
 
     def give_back(self, what: Try, key: str) -> None:
         """Take one try back, which was right: who knows what they enter is never held up."""
-        if (full_at := self._full_at.get((what, key))) is not None:
-            self._full_at[what, key] = full_at - _RATES[what].every_s / self._scale
+        bucket = (what, _whose(key))
+        if (full_at := self._full_at.get(bucket)) is not None:
+            self._full_at[bucket] = full_at - _RATES[what].every_s / self._scale
 
     def _forget(self, now: float) -> None:
         """Forget the buckets that are full again; if all are in use, the half that is nearest to it."""
         kept = sorted((item for item in self._full_at.items() if item[1] > now), key=lambda item: item[1])
         self._full_at = dict(kept[len(kept) // 2 if len(kept) >= _KEYS else 0 :])
+
+
+def _whose(key: str) -> str:
+    """Take an IPv6 address for its /64, within which whoever has one address has them all; other keys as they are."""
+    try:
+        address = ip_address(key)
+    except ValueError:
+        return key
+    if isinstance(address, IPv4Address) or address.ipv4_mapped is not None:
+        return key
+    return address.packed[:8].hex()
