@@ -41,7 +41,7 @@ LARGE_EVERY: Final = 40
 """Every how-manieth seed is one of the large sizes; the others are small."""
 
 LARGE: Final = (10, 12, 16, 20, 25, 32, 40, 50)
-SMALL: Final = (3, 3, 4, 4, 5, 5, 6, 7)
+SMALL: Final = (3, 3, 3, 4, 4, 4, 5, 5, 6, 7)
 """How many servers; a large world costs ten times a small one, and most of what goes wrong needs three servers."""
 
 
@@ -52,7 +52,7 @@ def draw(seed: int, servers: int | None = None) -> Schedule:
     count = servers or rng.choice(LARGE if is_large else SMALL)
     layout = _layout(rng, count)
     steps: list[Step] = []
-    for _ in range(rng.randint(4, 8) if is_large else rng.randint(3, 9)):
+    for _ in range(rng.randint(4, 8) if is_large else rng.randint(2, 8)):
         verb = rng.choices(list(_FAULTS), [weight for weight, _ in _FAULTS.values()])[0]
         steps += _FAULTS[verb][1](rng, layout)
     return Schedule(seed, layout, tuple(steps))

@@ -4,7 +4,8 @@ A lead that lost its record is associated from the field, one of two leads takes
 longer counts gets a new one. What a finding names as its remedy has to help, or the world does not end whole.
 
 One thing they do is told by no status, a known gap: they restart a lead whose heartbeats its shadows take for old ones,
-because a copy of it, gone meanwhile, had begun a higher session.
+because a copy of it, gone meanwhile, had begun a higher session; a clock that is behind they put right first, or the
+next session would be no higher one.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ class People:
             self._restarted_s[lead.name] = now_s
             self._say(f"people restart {lead.name}: {shadow.name} takes its heartbeats for old ones")
             await lead.stop()
+            lead.skew_s = max(0.0, lead.skew_s)
             lead.start()
 
     async def _must_attach(self, shadow: Machine, lead: Machine) -> bool:

@@ -31,6 +31,7 @@ class World:
         self.network = Network(seed, self._said)
         self.machines: dict[str, Machine] = {}
         self.copies: dict[str, Machine] = {}
+        self.lead_was_copied = False
         self._cloned = self._thieves = 0
         self._used: dict[str, tuple[str, str]] = {}
         """The last token that each server used, and whose it is."""
@@ -107,6 +108,7 @@ class World:
             return
         original = self.machines[server]
         goes, stays = (original, copy) if copy_stays else (copy, original)
+        self.lead_was_copied = self.lead_was_copied or original.is_lead
         await goes.kill()
         goes.close()
         self.machines[server] = stays
