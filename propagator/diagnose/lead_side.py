@@ -93,7 +93,7 @@ async def look(wanted: Settings, seconds: float, now: dt.datetime, means: Means)
     """Watch the own port for a while, and judge it. Raises StateError where this server leads nobody."""
     port = _port(wanted)
     background = await usual(seconds)
-    async with watching(port, wire=means.wire) as watch:
+    async with watching(port, wire=means.wire, earlier=True) as watch:
         await asyncio.sleep(seconds)
         side = replace(watch.seen(), usual=background)
     away = missing.read(wanted.state_dir)

@@ -1,7 +1,8 @@
 """The shadows that are not connected to a lead: what each said last, and how far it gets now, by this host's own word.
 
-The running agent knows from which addresses they came; the table of connections, which root alone may read, what has
-become of their first packets. Where either is not to be had, nothing is said.
+The running agent knows from which addresses they came; half-open connections, and the table of connections, which root
+alone may read, what has become of their first packets. Where that is not to be had, nothing is said. Several shadows
+may come from one address, behind a router that translates.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from propagator.snapshot import Member
 
 TOLD: Final = {
-    Handshake.UNANSWERED: "its first packet came in {age_s} s ago and was not answered",
-    Handshake.ANSWERED: "its first packet was answered here {age_s} s ago, and nothing followed",
-    Handshake.COMPLETE: "a connection of it stood here {age_s} s ago",
+    Handshake.UNANSWERED: "a first packet of its address came in {age_s} s ago and was not answered",
+    Handshake.ANSWERED: "a first packet of its address was answered here {age_s} s ago, and nothing followed",
+    Handshake.COMPLETE: "a connection of its address stood here {age_s} s ago",
 }
 """How far a device got, in words."""
 
-ABSENT: Final = "no first packet of it came through this host's filter"
+ABSENT: Final = "no first packet of its address came through this host's filter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,16 @@ def placed(missing: tuple[Missing, ...], known: Mapping[str, JsonValue]) -> tupl
 
 
 def followed(missing: tuple[Missing, ...], side: LeadSide) -> tuple[Missing, ...]:
-    """Add how far each got last. Who is not in the table did not come, where the port is tracked and all was read."""
+    """Add how far each got last: by its half-open connections, which anybody sees, and by the table of connections.
+
+    Who is not in the table did not come, where the port is tracked and all was read.
+    """
+    half_open = (Flow(side.port, each.peer, Handshake.ANSWERED, 0) for each in side.half_open)
+    flows = (*half_open, *side.flows)
     is_told = bool(side.flows) and not side.flows_unread
-    return tuple(_followed(each, side, is_told=is_told) if each.addresses else each for each in missing)
+    return tuple(_followed(each, flows, is_told=is_told) if each.addresses else each for each in missing)
 
 
-def _followed(one: Missing, side: LeadSide, *, is_told: bool) -> Missing:
-    flow = latest(side.flows, one.addresses)
+def _followed(one: Missing, flows: tuple[Flow, ...], *, is_told: bool) -> Missing:
+    flow = latest(flows, one.addresses)
     return replace(one, flow=flow, is_absent=flow is None and is_told)

@@ -34,15 +34,14 @@ _SYN_AND_ACK: Final = 0x12
 class Watch:
     """One watch over one port, from `begin` to `end`; `seen` says at any time what it saw so far."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, earlier: bool) -> None:
         self._port = port
         self._begun = counters.read()
         self._begun_s = asyncio.get_running_loop().time()
         self._half_open: dict[str, int] = {}
-        self._before = frozenset(
-            (each.peer, each.peer_port) for each in counters.sockets(port) if each.state == counters.SYN_RECV
-        )
-        """Half-open connections that were there already: of another try, maybe of another cause."""
+        begun = () if earlier else counters.sockets(port)
+        self._before = frozenset((each.peer, each.peer_port) for each in begun if each.state == counters.SYN_RECV)
+        """Half-open connections that do not count: those of another try, maybe of another cause."""
         self._fullest = conntrack.table()
         """Its table of connections as it was, with the most that were in it since."""
         self._queue = 0
@@ -103,9 +102,12 @@ async def usual(seconds: float) -> Counters:
 
 
 @contextlib.asynccontextmanager
-async def watching(port: int, *, wire: bool = False) -> AsyncIterator[Watch]:
-    """Watch a port while the block runs. `wire` needs CAP_NET_RAW: raises StateError without it."""
-    watch = Watch(port)
+async def watching(port: int, *, wire: bool = False, earlier: bool = False) -> AsyncIterator[Watch]:
+    """Watch a port while the block runs; `earlier`: connections that are half-open by then count, too.
+
+    `wire` needs CAP_NET_RAW: raises StateError without it.
+    """
+    watch = Watch(port, earlier=earlier)
     watch.begin()
     try:
         with _on_the_wire(watch, port) if wire else contextlib.nullcontext():

@@ -170,6 +170,17 @@ def test_a_missing_shadows_row_says_how_far_it_gets(
     assert {"answered": "was answered here", "unanswered": "came in", None: "no first packet"}[handshake] in line
 
 
+def test_a_row_tells_anybody_of_a_half_open_connection_and_nothing_need_be_tracked(lab: Lab) -> None:
+    meet_and_part(lab)
+    lose_the_answers(lab)
+    lab.start("shadow", propagator(), "run", "--config", SHADOW_CONFIG, user="shadow")
+    half_open = f"ss -Htn state syn-recv sport = :{PORT}"
+    eventually(lambda: SHADOW in lab.sh("lead", half_open), "the shadow has tried")
+    told = look(lab, privileged=False)
+    assert (told["verdict"]["code"], told["verdict"]["confidence"]) == ("REPLY_LOST", "probable")
+    assert missing_row(told)["flow"] == {"port": PORT, "peer": SHADOW, "handshake": "answered", "age_s": 0}
+
+
 def knock(lab: Lab, place: Any) -> None:
     """Begin one connection to the lead, and give it up."""
     asked = f"import socket; socket.create_connection(('10.3.0.2', {PORT}), 1.5)"

@@ -340,9 +340,9 @@ class Filter:
 class LeadSide:
     """What a lead saw of its own port over a while: listeners, queues, half-open connections, counters.
 
-    `usual` is what the counters do in as long a while of themselves; `unread`: connections that nobody accepted, with words
-    in them; `queue`: connections that waited; `wire`: SYNs for the port that arrived at the interface, None where that
-    could not be watched. `own` are the host's addresses; `at_cap`: the agent says that its broker turns others away.
+    `usual` is what the counters do in as long a while by themselves; `unread`: connections that nobody accepted, with
+    words in them; `queue`: connections that waited; `wire`: SYNs for the port that arrived at the interface, None where
+    that could not be watched. `own` are the host's addresses; `at_cap`: the agent says that its broker is full.
     `conntrack`: the kernel's table of connections, `dropped` over this while; None: there is none, or it is not shown.
     `flows`: who is in it by this port, as far as root read that; `flows_unread`: why that may not be all. `about`:
     addresses, or networks, of the shadows that do not get through; `unrouted`: to which of them there is no route.
