@@ -99,7 +99,8 @@ async def _play(world: World, schedule: Schedule, say: Callable[[str], None]) ->
             world.look()
         await world.heal()
         say(f"{world.clock_s():9.2f} s       healed")
-        await asyncio.sleep(SILENCE_S if world.lead_was_copied else LOOK_S)  # what was said last is still on its way
+        if world.lead_was_copied:
+            await asyncio.sleep(SILENCE_S)
         healed_s = await _whole(world, "after the last fault", people=people)
         say(f"{world.clock_s():9.2f} s       whole")
         for top in world.layout.tops:
@@ -113,6 +114,7 @@ async def _play(world: World, schedule: Schedule, say: Callable[[str], None]) ->
 async def _whole(world: World, when: str, *, within_s: float = WHOLE_S, people: People | None = None) -> float:
     """Wait until every shadow is equal to its lead, with people looking after it; gives how long it took."""
     begun_s = tended_s = world.clock_s()
+    await asyncio.sleep(LOOK_S)  # what was said last is still on its way
     while found := await differences(world):
         if world.clock_s() - begun_s > within_s:
             for difference in found:
