@@ -390,7 +390,7 @@ async def test_database_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 
 
 async def test_a_store_keeps_few_pages_in_memory_and_syncs_every_commit(store: Store) -> None:
-    """What a device with little memory is promised, and what `reported` means: 2 is FULL (SQLite, PRAGMA synchronous)."""
+    """What a device with little memory is promised, and what "reported" means: 2 is FULL."""
     async with store.reading() as tx:
         kept = {name: (await tx.all(f"PRAGMA {name}"))[0][0] for name in ("cache_size", "synchronous")}
     assert kept == {"cache_size": -connection.CACHE_KIB, "synchronous": 2}
