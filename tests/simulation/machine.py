@@ -115,7 +115,7 @@ class Machine:
         self._stop = asyncio.Event()
         self.process = self._new_process(f"start-{self._starts}")
         self.process.cut = lambda: self._network.cut(self.name)
-        self._watch.started(self.name, self.directory)
+        self._watch.started(self.name, self._opened())
         self._task = _run_as(self.process, self._run(self.process, self._stop), name=self.name)
         self.process.ended = self._cancel
         self._task.add_done_callback(partial(self._note_end, self.process, self._stop))
@@ -252,12 +252,15 @@ class Machine:
 
     def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Read rows of its database, as another process would; once between two commits."""
+        if (sql, values) not in self._read:
+            self._read[sql, values] = self._opened().execute(sql, values).fetchall()
+        return self._read[sql, values]
+
+    def _opened(self) -> sqlite3.Connection:
         if self._reader is None:
             self._reader = sqlite3.connect(self.directory / connection.FILE_NAME, isolation_level=None)
             self._reader.row_factory = sqlite3.Row
-        if (sql, values) not in self._read:
-            self._read[sql, values] = self._reader.execute(sql, values).fetchall()
-        return self._read[sql, values]
+        return self._reader
 
     def close(self) -> None:
         """Let go of its database, which is about to be replaced."""

@@ -13,8 +13,7 @@ What a machine said before its disk was put back, or lost, it cannot be held to.
 from __future__ import annotations
 
 import functools
-import sqlite3
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -25,13 +24,12 @@ from propagator.core.version import Order
 from propagator.core.wire import Report, Typ
 from propagator.following import Following
 from propagator.keys import LeadKeys
-from propagator.store import connection
 from tests.simulation import process
 from tests.virtual_time import START_S, running_loop
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
 
     from propagator.core.record import Document, Record
     from propagator.core.version import Version
@@ -128,18 +126,19 @@ class Watch:
         past.held = held
         past.hashes.add(self._hash(held))
 
-    def started(self, machine: str, directory: Path) -> None:
+    def started(self, machine: str, raw: sqlite3.Connection) -> None:
         """Hold a machine that starts to what it committed and reported before it ended."""
         past = self._pasts.setdefault(machine, _Past())
-        with closing(sqlite3.connect(directory / connection.FILE_NAME)) as raw:
-            held = _read(raw)
-            if past.held is not None and held != past.held:
-                self.fault(f"{machine} starts with {held}, and had committed {past.held}")
-            self.still_held(machine, raw)
+        held = _read(raw)
+        if past.held is not None and held != past.held:
+            self.fault(f"{machine} starts with {held}, and had committed {past.held}")
+        self._still_held(machine, raw)
 
-    def still_held(self, machine: str, raw: sqlite3.Connection) -> None:
+    def _still_held(self, machine: str, raw: sqlite3.Connection) -> None:
         """Find everything that a machine ever reported as held: in force, or in its history."""
         past = self._pasts.setdefault(machine, _Past())
+        if not past.reported:
+            return
         shown = {row[0] for row in raw.execute("SELECT registration FROM record UNION SELECT after FROM history")}
         for reported in past.reported:
             if self._texts.get(reported) not in shown:
