@@ -64,7 +64,7 @@ async def draw(state_dir: Path, host: str, port: int, at: str, show: Callable[[s
         return
     address = name.addresses[0]
     certificate = await show(address)
-    ladder = await tries.tcp_ladder(address, port)
+    ladder = await tries.tcp_ladder(address, port, _RUNG_S)
     if certificate is None or ladder.arrival is None:
         return
     routers = [rung.source for rung in ladder.rungs if rung.answer is Answer.EXPIRED and rung.source is not None]
@@ -80,6 +80,9 @@ async def draw(state_dir: Path, host: str, port: int, at: str, show: Callable[[s
     with contextlib.suppress(StateError):
         files.write_shared(state_dir / FILE_NAME, json.dumps({"ways": dict(newest)}, indent=2).encode())
 
+
+_RUNG_S: Final = 2.4
+"""Nobody waits for a picture, and a router that is missing in it is missing for a day: room for two SYNs sent again."""
 
 _USUAL_TTL: Final = 64
 """What most hosts send with; that the way back is as long as the way there is a guess, too."""

@@ -56,10 +56,21 @@ async def attempt(sock: socket.socket, where: SockAddr, limit_s: float) -> Attem
         async with asyncio.timeout(limit_s):
             await loop.sock_connect(sock, where)
     except TimeoutError:
-        return _ended(sock, None, loop.time() - begun)
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or None
+        if number is not None or not _is_connected(sock):
+            return _ended(sock, number, loop.time() - begun)
     except OSError as error:
         return _ended(sock, error.errno, loop.time() - begun)
     return Attempt(Answer.CONNECTED, loop.time() - begun, retransmits=sockets.tcp_info(sock).total_retrans)
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """Whether it came about all the same: a process that had no turn sees that and the end of its time at once."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _ended(sock: socket.socket, number: int | None, took_s: float) -> Attempt:
@@ -146,9 +157,9 @@ def _shortened(rungs: list[Attempt]) -> list[Attempt]:
     return rungs
 
 
-async def tcp_ladder(address: str, port: int) -> Ladder:
+async def tcp_ladder(address: str, port: int, rung_s: float = RUNG_S) -> Ladder:
     """A ladder on one port."""
-    return await ladder(f"port {port}", lambda ttl: connect(address, port, RUNG_S, ttl=ttl))
+    return await ladder(f"port {port}", lambda ttl: connect(address, port, rung_s, ttl=ttl))
 
 
 async def udp_ladder(address: str) -> Ladder:
@@ -163,8 +174,10 @@ async def answer_ttl(address: str, port: int, guess: int | None = None, *, wait_
     at the other end for a second, and a guess that is right needs but one of them.
     """
     low, high = 1, _HIGHEST
+    begun = asyncio.get_running_loop().time()
     if not (_can_ask(address, port) and await _answers_above(address, port, low, wait_s)):
         return None
+    wait_s = max(wait_s, 4 * (asyncio.get_running_loop().time() - begun))
     while low < high:
         if guess is not None and low <= guess < high:
             middle = guess if low < guess else guess + 1

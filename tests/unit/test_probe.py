@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from propagator.probe.sockets import SockAddr
+
 # What ICMP says: struct sock_extended_err with the address of whoever sent it (linux/errqueue.h).
 
 V4 = struct.pack("=HH4s8x", socket.AF_INET, 0, bytes([10, 1, 0, 1]))
@@ -522,6 +524,34 @@ async def test_a_full_backlog_is_silent() -> None:
         found = await tries.connect("127.0.0.1", port, 1.2)
     assert (found.answer, found.retransmits) == (Answer.SILENT, 1)
     assert 1.2 <= found.took_s < 2.0
+
+
+@pytest.fixture
+def without_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connect for real, and let nobody hear of it before the time is up: so it is on a machine that is busy enough."""
+
+    async def begin(_: object, sock: socket.socket, where: SockAddr) -> None:
+        sock.connect_ex(where)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", begin)
+
+
+@BOTH
+@pytest.mark.usefixtures("without_a_turn")
+async def test_a_connection_counts_that_came_about_while_this_process_had_no_turn(address: str) -> None:
+    with listening(address) as (_, port):
+        assert (await tries.connect(address, port, 0.05)).answer is Answer.CONNECTED
+
+
+@pytest.mark.usefixtures("without_a_turn")
+async def test_a_reset_counts_that_came_while_this_process_had_no_turn() -> None:
+    """The first SYN finds a queue that is full, the second one nobody."""
+    with full() as port:
+        coming = asyncio.create_task(tries.connect("127.0.0.1", port, 1.6))
+        await asyncio.sleep(0.1)
+    found = await coming
+    assert (found.answer, found.errno) == (Answer.RESET, errno.ECONNREFUSED)
 
 
 @BOTH
