@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -14,18 +15,23 @@ from propagator.core.diagnosis.seen import Certificate
 def certificate_of(raw: bytes) -> Certificate | None:
     """Read a certificate (DER); None where it cannot be read."""
     try:
-        found = x509.load_der_x509_certificate(raw)
-        return Certificate(
-            subject=found.subject.rfc4514_string()[:200],
-            issuer=found.issuer.rfc4514_string()[:200],
-            names=tuple(name[:100] for name in _names(found)[:10]),
-            not_before=found.not_valid_before_utc,
-            not_after=found.not_valid_after_utc,
-            fingerprint=hashlib.sha256(raw).hexdigest(),
-            key=_key(found),
-        )
+        with warnings.catch_warnings(action="ignore"):  # of a serial number of nought, say: nothing for an operator
+            return _read(raw)
     except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None  # what can be wrong in a certificate is found as it is read, piece by piece
+
+
+def _read(raw: bytes) -> Certificate:
+    found = x509.load_der_x509_certificate(raw)
+    return Certificate(
+        subject=found.subject.rfc4514_string()[:200],
+        issuer=found.issuer.rfc4514_string()[:200],
+        names=tuple(name[:100] for name in _names(found)[:10]),
+        not_before=found.not_valid_before_utc,
+        not_after=found.not_valid_after_utc,
+        fingerprint=hashlib.sha256(raw).hexdigest(),
+        key=_key(found),
+    )
 
 
 def _names(found: x509.Certificate) -> list[str]:

@@ -17,6 +17,7 @@ from propagator import at_need
 from propagator.bus import Tls
 from propagator.core.diagnosis.seen import Answer, Icmp, Picture
 from propagator.probe import pictures, sockets, tries
+from propagator.probe.certificate import certificate_of
 from tests.enrol import places
 from tests.enrol.places import Ca
 from tests.ports import free_port
@@ -100,6 +101,15 @@ def test_what_cannot_be_read_of_a_picture_is_not_known(tmp_path: Path, spoilt: d
 def test_a_spoilt_file_is_no_picture(tmp_path: Path, content: str) -> None:
     (tmp_path / pictures.FILE_NAME).write_text(content)
     assert pictures.load(tmp_path) == {}
+
+
+def test_a_certificate_with_a_serial_number_below_nought_is_read_without_a_word() -> None:
+    """The library warns of it, on the terminal of whoever asked for a diagnosis; in these tests that is an error."""
+    serial = x509.load_der_x509_certificate(DER).serial_number.to_bytes(20, "big")
+    assert DER.count(serial) == 1
+    found = certificate_of(DER.replace(serial, bytes([serial[0] | 0x80]) + serial[1:]))
+    assert found is not None
+    assert found.issuer == "CN=lead ca"
 
 
 # The certificate, held to the CA that is known.
