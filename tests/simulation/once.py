@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
-from unittest.mock import patch
 
 from propagator import certificates
 from propagator.broker import configuration
@@ -42,15 +41,27 @@ _PURE: Final = (
 def once() -> Iterator[None]:
     """Do each of these things once."""
     _signed.clear()
-    with ExitStack() as stack:
-        for module, name, original in _places():
-            stack.enter_context(patch.object(module, name, _remembered(original)))
-        stack.enter_context(patch.object(PrivateKey, "from_pem", _key))
-        stack.enter_context(patch.object(PrivateKey, "sign", _sign))
-        stack.enter_context(patch.object(signing, "_verifies", _verifies))
-        stack.enter_context(patch.object(connection, "_fill", _fill))
-        stack.enter_context(patch.object(certificates, "make_authority", _authority))
+    before = [vars(owner)[name] for owner, name, _ in _replacements()]
+    for owner, name, replacement in _replacements():
+        setattr(owner, name, replacement)
+    try:
         yield
+    finally:
+        for (owner, name, _), original in zip(_replacements(), before, strict=True):
+            setattr(owner, name, original)
+
+
+@functools.cache
+def _replacements() -> list[tuple[object, str, object]]:
+    """List what is replaced, where, and by what: so many that `patch` would cost more than some of it saves."""
+    return [
+        *((module, name, _remembered(original)) for module, name, original in _places()),
+        (PrivateKey, "from_pem", _key),
+        (PrivateKey, "sign", _sign),
+        (signing, "_verifies", _verifies),
+        (connection, "_fill", _fill),
+        (certificates, "make_authority", _authority),
+    ]
 
 
 @functools.cache
