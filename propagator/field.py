@@ -132,7 +132,7 @@ class Field:
             return Weighed.NOTHING
         raw = answer.record.encode()
         record = evidence.proven(self._authority, open_envelope(raw))
-        if record is not None:
+        if record is not None and not record.version.is_exhausted:  # who signed that one stole the key (F02)
             self._held[device] = Holding(device, record, raw)
             self._sent.set()
         return await self.weigh(raw)

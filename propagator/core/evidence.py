@@ -66,18 +66,18 @@ def weigh(ours: Ours, offer: Envelope | Unreadable) -> Weight:
     order = None if ours.current is None else record.version.compared_to(ours.current)
     if order in {Order.LOWER, Order.EQUAL}:
         return None
-    if ours.current is None or record.system_id != ours.system_id:
-        return Strange(
-            "FIELD_HOLDS_ANOTHER_LIFE",
-            f"The field holds version {record.version} of this lead, signed under the System ID {record.system_id}.",
-            "propagator associate --from-field",
-            record,
-        )
     if record.version.is_exhausted:
         return Strange(
             "VERSION_EXHAUSTED",
             f"The field holds version {record.version}, above which there is none under this signing key.",
             "propagator rotate",
+            record,
+        )
+    if ours.current is None or record.system_id != ours.system_id:
+        return Strange(
+            "FIELD_HOLDS_ANOTHER_LIFE",
+            f"The field holds version {record.version} of this lead, signed under the System ID {record.system_id}.",
+            "propagator associate --from-field",
             record,
         )
     if not ours.pending and version.contains(record.life_list, ours.current):

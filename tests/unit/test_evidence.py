@@ -69,9 +69,10 @@ def test_record_of_another_system_id_is_shown_and_not_adopted(known: Ours) -> No
     assert SYSTEM_ID in found.cause
 
 
+@pytest.mark.parametrize("known", [ours(), ours(None)], ids=["a lead", "a lead that lost its database"])
 @pytest.mark.parametrize("written", [f"1.{LIMIT}.cccc.12", f"1.3.cccc.{LIMIT}"])
-def test_version_above_which_there_is_none_is_never_adopted(written: str) -> None:
-    found = weigh(ours(), opened(later(written)))
+def test_f02_version_above_which_there_is_none_is_never_adopted(written: str, known: Ours) -> None:
+    found = weigh(known, opened(later(written)))
     assert isinstance(found, Strange)
     assert (found.code, found.hint) == ("VERSION_EXHAUSTED", "propagator rotate")
 
