@@ -31,7 +31,7 @@ _WRITES: Final = ("INSERT", "UPDATE", "DELETE")
 _SETTINGS: Final = ("PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys")
 
 
-_WATCHED: Final = re.compile(r"(INTO|UPDATE|FROM) (record|floor|history|downlink) ")
+_WATCHED: Final = re.compile(r"\b(INTO|UPDATE|FROM)\s+(record|floor|history|downlink)\b")
 
 _idle: dict[Path, list[sqlite3.Connection]] = {}
 """Connections of processes that ended: the next one on this disk takes one, whose statements are compiled already."""
@@ -54,7 +54,7 @@ def unplug(path: Path) -> None:
 @functools.cache
 def _touches_watched(sql: str) -> bool:
     """Whether a statement writes one of the tables that `watch` looks at."""
-    return sql.startswith(_WRITES) and _WATCHED.search(f"{sql} ") is not None
+    return sql.startswith(_WRITES) and _WATCHED.search(sql) is not None
 
 
 class Connection:
