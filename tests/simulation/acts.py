@@ -168,6 +168,7 @@ class Acts:
             return "there is no backup"
         await at.kill()
         at.put_back(place, database_only=what == "database")
+        self._world.session_may_be_old = self._world.session_may_be_old or at.is_lead
         if edited and self._world.following[at.id] is None:
             await at.register(registered(edited))
         at.start()

@@ -4,8 +4,8 @@ A lead that lost its record is associated from the field, one of two leads takes
 longer counts gets a new one. What a finding names as its remedy has to help, or the world does not end whole.
 
 One thing they do is told by no status, a known gap: they restart a lead whose heartbeats its shadows take for old ones,
-because a copy of it, gone meanwhile, had begun a higher session; a clock that is behind they put right first, or the
-next session would be no higher one.
+because a copy of it, gone meanwhile, had begun a higher session, or it itself in the second before it was restored; a
+clock that is behind they put right first, or the next session would be no higher one.
 """
 
 from __future__ import annotations

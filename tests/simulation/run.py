@@ -40,7 +40,7 @@ A shadow whose order is in doubt, after a copy of it was heard, is asked once a 
 LOOK_S: Final = 5.0
 
 SILENCE_S: Final = 200.0
-"""Until it shows that shadows take a lead for a copy that is gone (`people`): three heartbeat periods, and some."""
+"""Until it shows that shadows take a lead's heartbeats for old ones (`people`): three periods, and some."""
 
 TEND_S: Final = 15.0
 """How often people look at the status of their servers."""
@@ -99,7 +99,7 @@ async def _play(world: World, schedule: Schedule, say: Callable[[str], None]) ->
             world.look()
         await world.heal()
         say(f"{world.clock_s():9.2f} s       healed")
-        if world.lead_was_copied:
+        if world.session_may_be_old:
             await asyncio.sleep(SILENCE_S)
         healed_s = await _whole(world, "after the last fault", people=people)
         say(f"{world.clock_s():9.2f} s       whole")

@@ -31,7 +31,8 @@ class World:
         self.network = Network(seed, self._said)
         self.machines: dict[str, Machine] = {}
         self.copies: dict[str, Machine] = {}
-        self.lead_was_copied = False
+        self.session_may_be_old = False
+        """Whether a lead may speak in a session that is no higher than one its shadows have heard."""
         self._cloned = self._thieves = 0
         self._used: dict[str, tuple[str, str]] = {}
         """The last token that each server used, and whose it is."""
@@ -108,7 +109,7 @@ class World:
             return
         original = self.machines[server]
         goes, stays = (original, copy) if copy_stays else (copy, original)
-        self.lead_was_copied = self.lead_was_copied or original.is_lead
+        self.session_may_be_old = self.session_may_be_old or original.is_lead
         await goes.kill()
         goes.close()
         self.machines[server] = stays
