@@ -18,6 +18,7 @@ from propagator.core.errors import StoreError, Unreadable
 from propagator.core.record import Document, read
 from propagator.core.roster import Ignored, Seen
 from propagator.core.signing import open_envelope
+from propagator.core.state import State
 from propagator.core.throttle import Throttle
 from propagator.core.version import Order
 from propagator.core.wire import Leaf, Presence, Report, Typ
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 INBOX_LIMIT: Final = 20_000
 BATCH_LIMIT: Final = 256
 GARBAGE_PERIOD_S: Final = 60.0
+_SETTLED: Final = frozenset({State.IN_SYNC, State.WITHDRAWN, State.LEAD_UNREGISTERED, State.DETACHED})
+"""States that a shadow may stay in; from any other it goes on, and the report of that may be lost."""
 
 _Word = TypeVar("_Word", bound=Document)
 
@@ -163,9 +166,7 @@ class Reports:
         version = None if current is None else str(current.version)
         self._owed &= {member.id for member in listed}
         for member in listed:
-            floor = None if member.report is None else member.report.get("floor")
-            reached = floor.get("version") if isinstance(floor, dict) else None
-            lags = not member.seen.confirmed or reached != version or member.told_seq < self._seq
+            lags = member.told_seq < self._seq or _lags(member, version)
             if ((member.online or self._doubts_silence) and lags) or member.id in self._owed:
                 await self.ask(member.id, period_s)
         self._doubts_silence = False
@@ -279,6 +280,14 @@ class Reports:
 
     def _time(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _lags(member: Member, version: str | None) -> bool:
+    """Whether the last word of a shadow is not the one that it should end with; what followed it may be lost."""
+    report = member.report or {}
+    floor = report.get("floor")
+    reached = floor.get("version") if isinstance(floor, dict) else None
+    return not member.seen.confirmed or reached != version or report.get("state") not in _SETTLED
 
 
 def _speaks(envelope: Envelope, typ: Typ, lead: str, member: Member) -> bool:

@@ -139,7 +139,10 @@ class People:
 
     async def _rotate(self, lead: Machine) -> None:
         self._say(f"people rotate the key of {lead.name}")
-        await lead.rotate()
+        try:
+            await lead.rotate()
+        except PropagatorError as error:
+            self._say(f"  {error}")
 
     async def _try(self, machine: Machine, op: str, **asked: str) -> None:
         came: JsonObject | None = await machine.ask(op, **asked)
