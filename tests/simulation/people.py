@@ -89,9 +89,7 @@ class People:
                 self._say(f"  {error}")
             return
         if self._is_damaged(shadow) and self._lasts(shadow.name, "a damaged record"):
-            self._say(f"people restart {shadow.name}: its record is damaged")
-            await shadow.stop()
-            shadow.start()
+            await self._fetch_again(shadow, lead)
             return
         live = (await shadow.ask("live") or {}).get("uplink")
         refusal = live.get("refusal") if isinstance(live, dict) else None
@@ -108,6 +106,16 @@ class People:
             self._world.following[shadow.id] = self._world.layout.lead_of[shadow.id]
         elif said in _ROTATES and not healthy and self._lasts(shadow.name, f"{said} by {lead.name}"):
             await self._rotate(lead)
+
+    async def _fetch_again(self, shadow: Machine, lead: Machine) -> None:
+        """Let a shadow take its lead's record again; a lead that has none, as it was lost, is registered first."""
+        if lead.rows("SELECT 1 FROM record WHERE registration IS NULL"):
+            self._say(f"people register at {lead.name}: the record of {shadow.name} is damaged, and there is no other")
+            with contextlib.suppress(PropagatorError):
+                await lead.register(registered(f"again at {lead.id}"))
+        self._say(f"people restart {shadow.name}: its record is damaged")
+        await shadow.stop()
+        shadow.start()
 
     @staticmethod
     def _is_damaged(machine: Machine) -> bool:
