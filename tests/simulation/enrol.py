@@ -16,7 +16,7 @@ from propagator.core.signing import PrivateKey
 from propagator.core.state import State
 from propagator.core.wire import Membership, Typ
 from propagator.following import FIRST_PERIOD_S
-from propagator.keys import Credentials
+from propagator.keys import Credentials, LeadKeys
 from propagator.store import members, uplinks
 from tests.simulation.network import PORT
 
@@ -29,29 +29,10 @@ async def enrol(shadow: Machine, lead: Machine) -> None:
     """Let a server follow a lead; neither runs yet."""
     key, password = PrivateKey.generate(), secrets.token_urlsafe(32)
     lead_keys = keys.load_lead_keys(lead.directory)
-    serial = secrets.token_hex(16)
-    membership = lead_keys.seal(
-        Typ.MEMBERSHIP, Membership(device=shadow.id, key=key.thumbprint, serial=serial)
-    ).decode()
-    member = members.Member(
-        id=shadow.id,
-        name=shadow.id.upper(),
-        kind=shadow.settings.server.kind,
-        system_id="",
-        key=key.thumbprint,
-        password_hash=hash_password(password, secrets.token_bytes(12)),
-        serial=serial,
-        membership=membership,
-        attached_at=lead.at,
-        revoked_at=None,
-        seen=Seen(None, confirmed=False),
-        report=None,
-        online=False,
-        presence=None,
-        told_seq=lead_keys.seq,
-    )
+    member = _member(shadow, lead, lead_keys, key, password)
     path = keys.credentials_path(shadow.directory, "first")
-    keys.save_credentials(path, Credentials(shadow.id, password, key, membership, "first"), shadow.directory)
+    credentials = Credentials(shadow.id, password, key, member.membership, "first")
+    keys.save_credentials(path, credentials, shadow.directory)
     address = parse_address(f"{lead.hub or lead.id}:{PORT}")
     uplink = settings.Uplink(
         lead=lead.id, addresses=(address,), ca_file=None, lead_key=lead_keys.identity, credential_file=path
@@ -71,3 +52,26 @@ async def enrol(shadow: Machine, lead: Machine) -> None:
 
     await lead.command(bind)
     await shadow.command(follow)
+
+
+def _member(shadow: Machine, lead: Machine, by: LeadKeys, key: PrivateKey, password: str) -> members.Member:
+    """Give a shadow as its lead binds it."""
+    serial = secrets.token_hex(16)
+    word = Membership(device=shadow.id, key=key.thumbprint, serial=serial)
+    return members.Member(
+        id=shadow.id,
+        name=shadow.id.upper(),
+        kind=shadow.settings.server.kind,
+        system_id="",
+        key=key.thumbprint,
+        password_hash=hash_password(password, secrets.token_bytes(12)),
+        serial=serial,
+        membership=by.seal(Typ.MEMBERSHIP, word).decode(),
+        attached_at=lead.at,
+        revoked_at=None,
+        seen=Seen(None, confirmed=False),
+        report=None,
+        online=False,
+        presence=None,
+        told_seq=by.seq,
+    )
