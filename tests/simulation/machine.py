@@ -72,6 +72,7 @@ class Machine:
         self._commands = 0
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._restart: asyncio.TimerHandle | None = None
         self._reader: sqlite3.Connection | None = None
         self._read: dict[tuple[str, tuple[object, ...]], list[sqlite3.Row]] = {}
 
@@ -136,13 +137,9 @@ class Machine:
         error = None if task.cancelled() else task.exception()
         ended.die()
         if isinstance(error, PropagatorError) and ended.met_disk_fault:
-            asyncio.get_running_loop().call_later(RESTART_S, self._start_again, self._starts)
+            self._restart = asyncio.get_running_loop().call_later(RESTART_S, self.start)
         else:
             self._watch.fault(f"the agent of {self.name} ended by itself: {error!r}")
-
-    def _start_again(self, ended: int) -> None:
-        if self._starts == ended:
-            self.start()
 
     async def stop(self) -> None:
         """Stop the agent as SIGTERM does."""
@@ -154,7 +151,9 @@ class Machine:
         await self.kill()
 
     async def kill(self) -> None:
-        """End it as `kill -9` does."""
+        """End it as `kill -9` does, for good."""
+        if self._restart is not None:
+            self._restart.cancel()
         task, running = self._task, self.process
         if running is not None:
             running.die()
