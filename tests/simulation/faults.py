@@ -37,7 +37,7 @@ from tests.simulation.schedule import Layout, Schedule, Step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LARGE_EVERY: Final = 40
+LARGE_EVERY: Final = 80
 """Every how-manieth seed is one of the large sizes; the others are small."""
 
 LARGE: Final = (10, 12, 16, 20, 25, 32, 40, 50)

@@ -60,7 +60,7 @@ def test_what_once_failed_holds_every_invariant(written: str) -> None:
     assert not run(schedule.read(written)).faults
 
 
-@pytest.mark.parametrize("seed", [15, 39], ids=["a small one", "a large one"])
+@pytest.mark.parametrize("seed", [15, 79], ids=["a small one", "a large one"])
 def test_seed_repeats_byte_for_byte(seed: int) -> None:
     drawn = faults.draw(seed)
     assert run(drawn) == run(drawn)
