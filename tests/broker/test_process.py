@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import os
 import pwd
 import shutil
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from propagator.broker import EmbeddedBroker, child, embedded, port
 from propagator.core.errors import BrokerError, PropagatorError
+from tests.logged import logged
 from tests.support_broker import (
     ROOT,
     eventually,
@@ -36,6 +35,8 @@ from tests.support_broker import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from structlog.typing import EventDict
 
     from propagator.broker.arrivals import Arrivals
     from tests.broker.conftest import Site
@@ -65,26 +66,23 @@ def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.asynccontextmanager
-async def supervised(site: Site) -> AsyncIterator[list[structlog.typing.EventDict]]:
+async def supervised(site: Site) -> AsyncIterator[list[EventDict]]:
     """A started broker with its supervisor; yields what is logged."""
     await site.start()
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
-    with structlog.testing.capture_logs() as logged:
+    with logged() as lines:
         supervisor = asyncio.create_task(site.broker.supervise())
         try:
-            yield logged
+            yield lines
         finally:
             supervisor.cancel()
             await asyncio.wait([supervisor])
-            structlog.configure(**before)
 
 
-def events(logged: Sequence[structlog.typing.EventDict]) -> list[str]:
+def events(logged: Sequence[EventDict]) -> list[str]:
     return [entry["event"] for entry in logged]
 
 
-async def restarted(logged: Sequence[structlog.typing.EventDict], times: int = 1) -> None:
+async def restarted(logged: Sequence[EventDict], times: int = 1) -> None:
     await eventually(lambda: events(logged).count("broker.restarted") == times)
 
 
@@ -205,14 +203,15 @@ async def test_cancelled_start_leaves_nothing(site: Site) -> None:
 
 
 async def test_stop_during_a_start_leaves_nothing(site: Site) -> None:
+    others = child_pids()  # of other tests of this process
     for delay_s in (0.0, 0.001, 0.005, 0.01):
         starting = asyncio.create_task(site.start())
         await asyncio.wait([starting], timeout=delay_s)
         await site.broker.stop()
-        assert not child_pids()
+        assert child_pids() == others
         with contextlib.suppress(BrokerError):
             await starting
-        assert not child_pids()
+        assert child_pids() == others
         assert not (site.directory / "broker.pid").exists()
 
 
@@ -220,6 +219,7 @@ async def test_stop_waits_for_a_start_that_has_just_made_its_process(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, go_on = asyncio.Event(), asyncio.Event()
+    others = child_pids()
 
     async def spawn(directory: Path, max_connections: int, arrivals: Arrivals) -> child.Child:
         process = await child.spawn(directory, max_connections, arrivals)
@@ -234,7 +234,7 @@ async def test_stop_waits_for_a_start_that_has_just_made_its_process(
     await asyncio.wait([stopping], timeout=0.01)
     go_on.set()
     await within(stopping)
-    assert not child_pids()
+    assert child_pids() == others
     with pytest.raises(BrokerError, match="stopped while it started"):
         await starting
 

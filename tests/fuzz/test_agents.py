@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import itertools
 import json
 import socket
@@ -35,10 +36,13 @@ PEER_S: Final = 20.0
 def said_to(peer: socket.socket, *parts: bytes) -> bytes:
     """Say this, close our half, and hear all that comes until the other side hangs up."""
     heard = b""
-    with contextlib.suppress(ConnectionError):  # whoever hears enough may hang up on the rest
+    try:
         for part in parts:
             peer.sendall(part)
         peer.shutdown(socket.SHUT_WR)
+    except OSError as error:  # whoever hears enough may hang up on the rest, before we close our half or after
+        if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
+            raise
     with contextlib.suppress(ConnectionError):
         while part := peer.recv(65536):
             heard += part

@@ -6,11 +6,12 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from structlog.testing import capture_logs
+from sqlalchemy.util import greenlet_spawn
 
 from propagator.portal.refusals import Refusals
 from propagator.portal.rules import Kind
 from propagator.portal.settings import DATABASE_FILE
+from tests.logged import logged
 from tests.portal.process import ENDED_S, running
 from tests.portal.world import World, log_on, served
 
@@ -57,7 +58,7 @@ async def _flood(client: httpx.AsyncClient, world: World) -> None:
 
 async def test_each_kind_of_refusal_has_one_line_for_a_flood(small_world: World) -> None:
     await small_world.account("ann", Kind.PARTNER)
-    with capture_logs() as lines:
+    with logged() as lines:
         async with served(small_world) as client:
             await _flood(client, small_world)
     told = [(line["event"], line.get("reason")) for line in lines if line["event"].endswith("_refused")]
@@ -74,15 +75,18 @@ async def test_each_kind_of_refusal_has_one_line_for_a_flood(small_world: World)
 
 async def test_a_database_that_is_away_has_one_line_for_a_flood(small_world: World) -> None:
     ann = await small_world.account("ann", Kind.PARTNER)
-    with capture_logs() as lines:
+    with logged() as lines:
         async with served(small_world) as client:
             await log_on(client, small_world, ann)
             database = small_world.portal.settings.data_dir / DATABASE_FILE
             database.rename(database.with_suffix(".away"))
             database.mkdir()
-            await small_world.portal.engine.dispose()  # whatever is asked from here on opens it anew
+            engine = small_world.portal.engine
+            former = engine.sync_engine.pool
+            await engine.dispose()  # whatever is asked from here on opens it anew
             for _ in range(TIMES):
                 assert (await client.get("/systems")).status_code == 503
+        await greenlet_spawn(former.dispose)  # and with it what was in use at that moment, and came back since
     assert [line["log_level"] for line in lines if line["event"] == "portal.database_failed"] == ["error"]
 
 
