@@ -63,6 +63,7 @@ class Answers:
             "take-over": self._take_over,
             "evidence": self._evidence,
             "probe": self._probe,
+            "probed": self._probed,
         }
         await control.serve(self._state_dir, by_op, owner_uid=self._owner_uid, open_ops=_OPEN)
 
@@ -125,6 +126,11 @@ class Answers:
             return {"ok": True, "nonce": await lead.probe(config.parse_id(str(asked.get("device"))))}
         except BusError as error:
             return {"ok": False, "error": str(error), "hint": error.hint}
+
+    async def _probed(self, asked: JsonObject) -> JsonObject:
+        if (lead := self._leading.lead) is None:
+            return _NO_LEAD
+        return {"ok": True, "report": lead.probed(str(asked.get("device")), str(asked.get("nonce")))}
 
     async def _publish(self, act: Callable[[Lead], Awaitable[Version | None]]) -> JsonObject:
         """Let the lead do what a person decided; say which version the broker has now, or what went wrong."""

@@ -25,7 +25,7 @@ from propagator.core.wire import ATTACH_SUFFIX, PROBE_SUFFIX, Leaf, Topic, Typ
 from propagator.core.word import heartbeats_in
 from propagator.field import Field, Weighed
 from propagator.reports import GARBAGE_PERIOD_S, Heard, Reports
-from propagator.requests import Requests
+from propagator.requests import Requests, fresh_nonce
 from propagator.store import issued, members
 from propagator.tasks import Due, together
 
@@ -206,7 +206,16 @@ class Lead:
 
     async def probe(self, device: str) -> str | None:
         """Ask a connected shadow to diagnose its way here; gives the nonce of the report to come."""
-        return await self._requests.probe(device)
+        if self._link is None:
+            return None
+        nonce = fresh_nonce()
+        self._reports.expect(device, nonce)
+        await self._requests.probe(device, nonce)
+        return nonce
+
+    def probed(self, device: str, nonce: str) -> JsonObject | None:
+        """Give the report by which a shadow answered that probe; None: it has not."""
+        return self._reports.answer(device, nonce)
 
     @property
     def roster_changed(self) -> asyncio.Event:

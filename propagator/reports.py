@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Awaitable, Callable, Collection
 
+    from propagator.core.difference import JsonObject
     from propagator.core.session import Session
     from propagator.core.signing import Envelope
     from propagator.store import Store, Tx
@@ -101,6 +102,7 @@ class Reports:
         self._owed: set[str] = set()
         self._doubts_silence = False
         self._followers: set[str] = set()
+        self._probes: dict[str, tuple[str, JsonObject | None]] = {}
         self._garbage = Throttle()
         self._log = log.get("reports")
         self.stored = asyncio.Event()
@@ -178,6 +180,15 @@ class Reports:
         """
         self._doubts_silence = True
 
+    def expect(self, device: str, nonce: str) -> None:
+        """Expect the report by which a shadow answers a probe; an earlier one of it is not waited for any more."""
+        self._probes[device] = (nonce, None)
+
+    def answer(self, device: str, nonce: str) -> JsonObject | None:
+        """Give what a shadow answered to that probe: the next report may be there already; None: nothing yet."""
+        expected, answer = self._probes.get(device, ("", None))
+        return answer if expected == nonce else None
+
     def speak_in(self, session: Session) -> None:
         """Take another session for ours: nobody has followed that one yet."""
         self._session = session
@@ -186,6 +197,7 @@ class Reports:
     def forget(self, device: str) -> None:
         """Forget what was asked of a shadow that is revoked or bound anew."""
         self._asked.pop(device, None)
+        self._probes.pop(device, None)
         self._owed.discard(device)
 
     async def _store_batch(self, batch: list[Heard], period_s: float) -> _Due:
@@ -203,6 +215,7 @@ class Reports:
                     if await self._presence(tx, member, heard, at):
                         due.confirm.add(member.id)
                 elif (report := self._word(member, heard, Typ.REPORT, Report)) is not None:
+                    self._note_answer(member.id, report)
                     if await self._report(tx, member, report, heard, period_s, at):
                         due.confirm.add(member.id)
                     if _speaks_above(report, current):
@@ -210,6 +223,12 @@ class Reports:
                     if self._has_gone_elsewhere(member.id, report):
                         due.trace.add(member.id)
         return due
+
+    def _note_answer(self, device: str, report: Report) -> None:
+        """Keep the answer to a probe, also where the roster does not take it yet."""
+        nonce, _ = self._probes.get(device, (None, None))
+        if nonce is not None and nonce == report.nonce:
+            self._probes[device] = (nonce, report.model_dump(mode="json"))
 
     def _has_gone_elsewhere(self, device: str, report: Report) -> bool:
         """Whether a shadow that followed this very session has heard another one since: a copy of ours may speak."""

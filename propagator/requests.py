@@ -50,18 +50,11 @@ class Requests:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._traced_s.get(device, float("-inf")) >= self._period_s:
             self._traced_s[device] = now_s
-            await self._send(device, Request(nonce=_nonce(), wanted="heartbeats"))
+            await self._send(device, Request(nonce=fresh_nonce(), wanted="heartbeats"))
 
-    async def probe(self, device: str) -> str | None:
-        """Ask a connected shadow to diagnose its way here; gives the nonce of the report to come.
-
-        None: there is no connection.
-        """
-        if self.link is None:
-            return None
-        request = Request(nonce=_nonce(), wanted="probe", at=moment.write(self._now()))
-        await self._send(device, request)
-        return request.nonce
+    async def probe(self, device: str, nonce: str) -> None:
+        """Ask a connected shadow to diagnose its way here."""
+        await self._send(device, Request(nonce=nonce, wanted="probe", at=moment.write(self._now())))
 
     async def _send(self, device: str, request: Request) -> None:
         if (link := self.link) is not None:
@@ -69,5 +62,6 @@ class Requests:
             await link.publish(str(topic), self._keys.seal(Typ.REQUEST, request))
 
 
-def _nonce() -> str:
+def fresh_nonce() -> str:
+    """Give what an answer is known again by."""
     return secrets.token_urlsafe(16)

@@ -238,8 +238,9 @@ async def _over_the_broker(state_dir: Path, device: str) -> JsonObject:
         )
     for _ in range(round(ANSWER_S / _LOOK_S)):
         await asyncio.sleep(_LOOK_S)
-        report = (_member(state_dir, device).report) or {}
-        if report.get("nonce") == reply["nonce"]:
+        told = await asyncio.to_thread(control.ask, state_dir, "probed", device=device, nonce=reply["nonce"])
+        report = (told or {}).get("report")
+        if isinstance(report, dict):
             said = report.get("finding")
             return said if isinstance(said, dict) else {}
     hint = f"let it be asked directly: propagator diagnose --device {device} --at HOST:PORT, its probe_listen"

@@ -344,6 +344,21 @@ async def test_f18_shadow_that_was_asked_a_moment_ago_and_is_doubted_now_is_aske
         await site.in_sync(DEVICE, within_s=3 * PERIOD_S)
 
 
+async def test_answer_to_a_probe_is_there_whatever_the_shadow_reports_right_after_it(site: Site) -> None:
+    await site.enrol(DEVICE)
+    async with site.leading() as lead, site.following(DEVICE) as shadow:
+        await in_sync(site, lead)
+        nonce = await lead.lead.probe(DEVICE)
+        assert nonce is not None
+        await until(lambda: lead.lead.probed(DEVICE, nonce) is not None)
+        await shadow.shadow.report()
+        await until(lambda: nonce not in str(site.member(DEVICE)["report"]))
+        answer = lead.lead.probed(DEVICE, nonce)
+        assert answer is not None
+        assert answer["nonce"] == nonce
+        assert lead.lead.probed(DEVICE, "another-nonce") is None
+
+
 async def test_f18_restarted_shadow_is_no_clone(site: Site) -> None:
     await site.enrol(DEVICE)
     async with site.leading() as lead:

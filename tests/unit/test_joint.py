@@ -118,6 +118,7 @@ JOINT = [
     pytest.param(Code.CLOSED_BEFORE_CONNACK, READY, Code.CLOSED_BEFORE_CONNACK, P, id="hung up, not for a full broker"),
     pytest.param(Code.OWN_FIREWALL_DROPS, EATEN, Code.OWN_FIREWALL_DROPS, P, id="out-drop: the lead has no say"),
     pytest.param(Code.OK, EATEN, Code.OK, P, id="ok"),
+    pytest.param(SILENT, passed(swallowed6=BURST), Code.DROPPED_BEFORE_LEAD, P, id="packets of the other family"),
 ]
 
 

@@ -366,10 +366,16 @@ class LeadSide:
     flows_unread: str = "not asked for"
     about: tuple[str, ...] = ()
     unrouted: tuple[str, ...] = ()
+    dialled: str | None = None
 
     @property
     def swallowed(self) -> int:
-        """Packets of either family that arrived and were not delivered, beyond what is usual."""
-        four = self.passed.swallowed - self.usual.swallowed
-        six = self.passed.swallowed6 - self.usual.swallowed6
-        return max(0, four) + max(0, six)
+        """Packets that arrived and were not delivered, beyond what is usual.
+
+        Of the family that was `dialled`, else of both: a network that is set up sends multicasts of IPv6 by itself.
+        """
+        four = max(0, self.passed.swallowed - self.usual.swallowed)
+        six = max(0, self.passed.swallowed6 - self.usual.swallowed6)
+        if self.dialled is None:
+            return four + six
+        return six if ":" in self.dialled else four
