@@ -95,7 +95,7 @@ class Answers:
         return {"ok": True, **await lead.ask_field()}
 
     async def _associate(self, asked: JsonObject) -> JsonObject:
-        return await self._publish(lambda lead: lead.associate(str(asked.get("version"))))
+        return await self._publish(lambda lead: lead.record.associate(str(asked.get("version"))))
 
     async def _enter(self, asked: JsonObject) -> JsonObject:
         """Take over, at a lead that lost its record, what a portal signed."""
@@ -103,7 +103,7 @@ class Answers:
             return _NO_LEAD
         if (offer := _offered(asked)) is None:
             return {"ok": False, "error": "The agent knows no such origin."}
-        done, version = await lead.enter(offer)
+        done, version = await lead.record.enter(offer)
         if isinstance(done, Refusal):
             return {"ok": False, "error": f"Refused ({done.reason}). {done.text}", "hint": done.hint}
         if done.above is None:
@@ -117,7 +117,7 @@ class Answers:
     async def _evidence(self, asked: JsonObject) -> JsonObject:
         if (lead := self._leading.lead) is None:
             return _NO_LEAD
-        return {"ok": True, "weighed": await lead.weigh(str(asked.get("record")).encode())}
+        return {"ok": True, "weighed": await lead.record.weigh(str(asked.get("record")).encode())}
 
     async def _probe(self, asked: JsonObject) -> JsonObject:
         if (lead := self._leading.lead) is None:

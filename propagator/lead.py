@@ -1,7 +1,7 @@
-"""The lead: announce what the store holds, watch the own topics, hear what the shadows hold (DESIGN §2, §3).
+"""The lead: one downlink, from connection to connection (DESIGN §2, §3).
 
-`announce` publishes the stored signed bytes of the current version, never a delta. The broker is a forgetful and
-untrusted cache: the record goes out on every connect and on a timer, and what else is found on its topic is repaired.
+Its record goes out on every connect and on a timer (`announcing`), heartbeats in between; what else is found on its own
+topics is repaired, and what the shadows say is handed on (`reports`, `field`, `welcome`).
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from propagator import accounts, associating, keys, log
+from propagator import accounts, keys, log
+from propagator.announcing import Announcing
 from propagator.bus import full_jitter
-from propagator.core import moment, wire
+from propagator.core import wire
 from propagator.core.errors import BusError, RefusedError, StoreError, Unreadable
 from propagator.core.pulse import SECOND_LEAD, Pulse
 from propagator.core.signing import open_envelope
 from propagator.core.state import DownlinkState
-from propagator.core.statement import Refusal
 from propagator.core.throttle import Throttle
 from propagator.core.wire import ATTACH_SUFFIX, PROBE_SUFFIX, Leaf, Topic, Typ
 from propagator.core.word import heartbeats_in
-from propagator.field import Field, Weighed
+from propagator.field import Field
 from propagator.reports import GARBAGE_PERIOD_S, Heard, Reports
 from propagator.requests import Requests, fresh_nonce
-from propagator.store import issued, members
+from propagator.store import members
 from propagator.tasks import Due, together
 
 if TYPE_CHECKING:
@@ -35,17 +35,14 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from propagator.associating import Associated
     from propagator.bus import Bus, Message
     from propagator.bus import Session as Link
     from propagator.core.difference import JsonObject
     from propagator.core.session import Session
     from propagator.core.version import Version
     from propagator.core.wire import Upstream
-    from propagator.entering import Offer
     from propagator.issuing import Issuer
-    from propagator.store import Store, Tx
-    from propagator.store.issued import Issue
+    from propagator.store import Store
 
 RECONNECT_CAP_S: Final = 10.0
 """The lead is one, and near its broker: no herd to spread over a minute."""
@@ -99,25 +96,26 @@ class Lead:
         ask_record = self._requests.record
         self._field = Field(store, issuer, state_dir, now=now, ask=ask_record, may_raise=may_raise, is_relay=is_relay)
         self._known: frozenset[str] = frozenset()
-        self._reports = Reports(
-            store,
-            issuer.keys.lead,
-            seq=issuer.keys.seq,
-            now=now,
-            ask=self._requests.report,
-            session=session,
-            prove=lambda device: self._field.want(device, heartbeat_s),
-            trace=self._requests.heartbeats,
-            known=lambda: self._known,
-        )
-        self._lost = False
+        self._reports = self._hearing(session)
+        self.record = Announcing(store, issuer, self._field, self._pulse, state_dir=state_dir, now=now, paused=paused)
         self._repair, self._sign_of_life = Due(heartbeat_s), Due(PROBE_PERIOD_S)
         self._wake = asyncio.Event()
-        self._issuing = asyncio.Lock()
-        self._announced: Version | None = None
         self._failures = 0
         self._garbage = Throttle()
         self._log = log.get("lead").bind(lead=issuer.keys.lead)
+
+    def _hearing(self, session: Session) -> Reports:
+        return Reports(
+            self._store,
+            self._keys.lead,
+            seq=self._keys.seq,
+            now=self._now,
+            ask=self._requests.report,
+            session=session,
+            prove=lambda device: self._field.want(device, self._heartbeat_s),
+            trace=self._requests.heartbeats,
+            known=lambda: self._known,
+        )
 
     async def run(self) -> None:
         """Lead until cancelled: connect, announce, listen, lose, connect again."""
@@ -132,48 +130,14 @@ class Lead:
                 self._failures += 1
                 self._log.warning("lead.store_failed", error=str(error), failures=self._failures)
             finally:
-                self._requests.link = self._announced = None
+                self._requests.link = None
+                self.record.end()
             self._reports.doubt_silence()
             await asyncio.sleep(full_jitter(self._failures, self._rng, base_s=0.1, cap_s=RECONNECT_CAP_S))
-
-    async def change(self) -> Version | None:
-        """Issue what is pending and publish it. Gives the version that the broker now has; None: not out yet."""
-        issue = await self._issue()
-        link = self._link
-        if issue is None or link is None or not self._announces:
-            return None
-        if issue.version != self._announced:
-            await self._announce(link, issue)
-        return issue.version
 
     async def ask_field(self) -> JsonObject:
         """Ask every shadow what it holds of this lead: the highest record, how many hold it, how many answered."""
         return await self._field.tell()
-
-    async def associate(self, wanted: str) -> Version | None:
-        """Take over what the field holds (F07), and publish it. Raises RefusedError if no shadow has sent it."""
-        async with self._issuing:
-            await self._field.associate(wanted)
-        self._lost = False
-        return await self.change()
-
-    async def enter(self, offer: Offer) -> tuple[Associated | Refusal, Version | None]:
-        """Take over what a portal signed, at a lead that lost its record; publish it. Raises as `associate` does."""
-        async with self._issuing:
-            done = await associating.associate(
-                self._store, self._issuer, self._field, self._state_dir, offer, now=self._now
-            )
-        if isinstance(done, Refusal):
-            return done, None
-        self._lost = False
-        return done, await self.change()
-
-    async def weigh(self, raw: bytes) -> Weighed:
-        """Weigh a record of this lead that a person carried here, as if the field had sent it."""
-        weighed = await self._field.weigh(raw)
-        if weighed is Weighed.CHANGED and (link := self._link) is not None:
-            await self._announce_current(link)
-        return weighed
 
     async def take_over(self) -> Version | None:
         """Settle which of two leads goes on: this one, above whatever the other issued (F03).
@@ -182,18 +146,12 @@ class Lead:
         """
         if not self._pulse.second_lead:
             raise RefusedError("There is no second lead.", hint="propagator status")
-        async with self._issuing, self._store.transaction() as tx:
-            await self._issuer.renew(tx, moment.write(self._now()))
+        await self.record.renew()
         above_s = max(self._now().timestamp(), self._pulse.heard_number + 1)
         session = keys.begin_lead_session(self._state_dir, above_s, self._rng)
         self._pulse.overrule(session)
         self._reports.speak_in(session)
-        return await self.change()
-
-    async def carry(self, tx: Tx, at: str) -> None:
-        """Issue what an uplink has just overwritten, in the very transaction of the overwrite (DESIGN §1)."""
-        if self._announces:
-            await self._issuer.carry(tx, at)
+        return await self.record.change()
 
     async def clear(self, device: str) -> bool:
         """End what a revoked shadow left at the broker; False without a connection."""
@@ -231,7 +189,7 @@ class Lead:
     def is_settled(self) -> bool:
         """Whether this start knows how the downlink stands: the record is out, or held back, or the broker is away."""
         held_back = self._link is not None and self._state is not DownlinkState.OK
-        return self._announced is not None or held_back or self._failures >= FAILED_TRIES
+        return self.record.announced is not None or held_back or self._failures >= FAILED_TRIES
 
     # One connection.
 
@@ -241,10 +199,11 @@ class Lead:
         own = (str(self._topic(Leaf.REGISTRATION)), str(self._topic(Leaf.HEARTBEAT)))
         await link.subscribe(*own, *wire.everything_from_shadows(self._keys.lead))
         self._requests.link = link
+        self.record.begin(link)
         self._log.info("lead.connected", address=link.address)
         await self._catch_up()
-        if self._announced is None:  # what is in force could not be issued; what was issued last still counts
-            await self._announce_current(link)
+        if self.record.announced is None:  # what is in force could not be issued; what was issued last still counts
+            await self.record.again()
         await together(
             listen=self._listen(link), beat=self._beat(link), keep_reports=self._reports.run(self._heartbeat_s)
         )
@@ -255,7 +214,7 @@ class Lead:
             await self._catch_up()
             await self._send_heartbeat(link)
             if beats and beats % ANNOUNCE_PERIODS == 0:
-                await self._announce_current(link)
+                await self.record.again()
                 self._reports.doubt_silence()
             await self._reports.ask_laggards(self._heartbeat_s)
             next_s = self._time() + self._heartbeat_s
@@ -266,7 +225,7 @@ class Lead:
                         await self._wake.wait()
                 if self._repair.claim(self._time()):
                     self._log.warning("lead.topic_repaired")
-                    await self._announce_current(link)
+                    await self.record.again()
                 if self._sign_of_life.claim(self._time()):
                     await self._send_heartbeat(link)
 
@@ -281,7 +240,7 @@ class Lead:
     async def _catch_up(self) -> None:
         """Issue what a command wrote and did not live to tell of."""
         try:
-            await self.change()
+            await self.record.change()
         except StoreError as error:
             self._log.warning("lead.store_failed", error=str(error))
 
@@ -298,8 +257,10 @@ class Lead:
             return
         match topic.leaf:
             case Leaf.REGISTRATION:
-                overwritten = message.retained and self._announced is not None
-                await self._watch_record(link, message.payload, overwritten=overwritten)
+                overwritten = message.retained and self.record.announced is not None
+                if await self.record.is_strange(message.payload, overwritten=overwritten):
+                    self._repair.want()
+                    self._wake.set()
             case Leaf.HEARTBEAT:
                 self._watch_heartbeat(message.payload)
             case Leaf.PRESENCE if topic.account is not None and topic.account.endswith(PROBE_SUFFIX):
@@ -311,7 +272,7 @@ class Lead:
             case Leaf.ANSWER if topic.account is not None and topic.account.endswith(ATTACH_SUFFIX):
                 await self._answer_device(link, topic.account, message.payload)
             case Leaf.ANSWER if topic.account is not None:
-                await self._take_answer(link, topic.account, message.payload)
+                await self._take_answer(topic.account, message.payload)
             case _:
                 pass  # requests are our own words
 
@@ -319,55 +280,16 @@ class Lead:
         send = functools.partial(link.publish, str(self._topic(Leaf.REQUEST, account)))
         await self._welcome(account.removesuffix(ATTACH_SUFFIX), raw, send)
 
-    # The record.
-
-    async def _issue(self) -> Issue | None:
-        """Give the current version, issued now if something is pending. While paused nothing is issued."""
-        async with self._issuing:
-            if not self._announces:
-                return await self._current()
-            issue, is_new = await self._issuer.issue(self._store, moment.write(self._now()))
-            self._lost = issue is None
-            if is_new and issue is not None:
-                self._log.info("lead.record_issued", version=str(issue.version))
-            return issue
-
-    async def _announce(self, link: Link, issue: Issue) -> None:
-        await link.publish(str(self._topic(Leaf.REGISTRATION)), issue.raw, retain=True)
-        self._announced = issue.version
-        self._log.info("lead.record_announced", version=str(issue.version))
-
-    async def _announce_current(self, link: Link) -> None:
-        issue = await self._current()
-        if issue is not None and self._announces:
-            await self._announce(link, issue)
-
-    async def _watch_record(self, link: Link, raw: bytes, *, overwritten: bool) -> None:
-        """Compare what lies on our record's topic with what we issued: evidence, or to be repaired (DESIGN §2).
-
-        `overwritten`: it lay there before we announced ours on this connection.
-        """
-        issue = await self._current()
-        if issue is not None and raw == issue.raw:
-            return
-        weighed = await self._field.weigh(raw) if self._announces else Weighed.NOTHING
-        if weighed is Weighed.CHANGED:
-            await self._announce_current(link)
-        elif weighed is Weighed.NOTHING and issue is not None and not overwritten:
-            self._repair.want()
-            self._wake.set()
-
-    async def _take_answer(self, link: Link, device: str, raw: bytes) -> None:
+    async def _take_answer(self, device: str, raw: bytes) -> None:
         for heartbeat in heartbeats_in(open_envelope(raw)):
             self._watch_heartbeat(heartbeat.encode())
-        if self._announces and await self._field.take_answer(device, raw) is Weighed.CHANGED:
-            await self._announce_current(link)
+        await self.record.take_answer(device, raw)
         await self._reports.ask(device, self._heartbeat_s)
 
     # Signs of life.
 
     async def _send_heartbeat(self, link: Link) -> None:
-        issue = await self._current()
+        issue = await self.record.current()
         version, content = (None, None) if issue is None else (issue.version, issue.hash)
         heartbeat = self._pulse.beat(version, content, self._upstream())
         await link.publish(str(self._topic(Leaf.HEARTBEAT)), self._keys.seal(Typ.HEARTBEAT, heartbeat))
@@ -381,23 +303,15 @@ class Lead:
         if self._pulse.hear(envelope):
             self._log.warning("lead.second_lead_found")
 
-    async def _current(self) -> Issue | None:
-        async with self._store.reading() as tx:
-            return await issued.current(tx)
-
     @property
     def _link(self) -> Link | None:
         return self._requests.link
 
     @property
-    def _announces(self) -> bool:
-        return not self._paused and not self._pulse.second_lead
-
-    @property
     def _state(self) -> DownlinkState:
         if self._pulse.second_lead:
             return DownlinkState.SECOND_LEAD
-        if self._lost:
+        if self.record.lost:
             return DownlinkState.LOST
         return DownlinkState.PAUSED if self._paused else DownlinkState.OK
 

@@ -81,7 +81,7 @@ class Leading:
 
         Raises BusError or StoreError.
         """
-        version = None if self.lead is None else await self.lead.change()
+        version = None if self.lead is None else await self.lead.record.change()
         await self.sync()
         self.look_at_keys()
         return version
@@ -98,13 +98,13 @@ class Leading:
     async def carry(self, tx: Tx, at: str) -> None:
         """Issue what an uplink has just overwritten, in the very transaction of the overwrite."""
         if self.lead is not None:
-            await self.lead.carry(tx, at)
+            await self.lead.record.carry(tx, at)
 
     async def change(self) -> None:
         """Publish what was put in force."""
         if self.lead is not None:
             with contextlib.suppress(BusError):  # the lead's own reconnect announces it
-                await self.lead.change()
+                await self.lead.record.change()
 
     async def subtree(self) -> JsonObject | None:
         """Sum up the servers below this one; None: it has no downlink."""

@@ -152,9 +152,7 @@ class Shadow:
 
     def upstream(self) -> Upstream:
         """Say how this uplink stands, for the heartbeats of the downlink below it (DESIGN §1)."""
-        heartbeat = self._standing.heartbeat
-        above = None if heartbeat is None else heartbeat.upstream
-        top = heartbeat if above is None else above
+        top = self._standing.top
         return Upstream(
             state=self._standing.state(self._time()),
             since=self._since,

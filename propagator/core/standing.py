@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from propagator.core.difference import JsonObject
     from propagator.core.state import Reason
     from propagator.core.version import Version
-    from propagator.core.wire import Heartbeat
+    from propagator.core.wire import Heartbeat, Upstream
 
 FAILED_PROBES: Final = 3
 """Offline is said only after three failed probes (R17)."""
@@ -150,6 +150,12 @@ class Standing:
             "refusals": list(self.refusals()),
             "upstream": self.upstream(),
         }
+
+    @property
+    def top(self) -> Heartbeat | Upstream | None:
+        """What is known of the top of the tiers: what the lead says of it, or the lead's own word if it is the top."""
+        above = None if self.heartbeat is None else self.heartbeat.upstream
+        return self.heartbeat if above is None else above
 
     def upstream(self) -> JsonObject | None:
         """Give how the lead stands to its own lead, if it is a relay."""

@@ -120,7 +120,7 @@ class Leading:
     async def register(self, content: Registration) -> Version | None:
         """Register as the command does: write, then poke the agent."""
         await register(self.store, content, at=moment.write(now()))
-        return await self.lead.change()
+        return await self.lead.record.change()
 
     @property
     def finding(self) -> str | None:
