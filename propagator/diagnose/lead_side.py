@@ -127,7 +127,7 @@ async def probe(wanted: Settings, device: str, where: tuple[str, int] | None, no
     facts = _facts(wanted, port)
     live = await _live(wanted.state_dir, [device])
     about = missing.addresses_of(device, live.addresses) or _networks(shadow)
-    side = replace(side, at_cap=live.at_cap, about=about)
+    side = replace(side, at_cap=live.at_cap, about=about, dialled=shadow.address)
     side, unread = await _with_rules(side, replace(means, source=means.source or _from_network(shadow)))
     joined = join(shadow, side).knowing(**facts)
     return Found(side, joined, moment.write(now), device, shadow.knowing(**facts), unread)

@@ -6,7 +6,7 @@ The shadow's half is the installed command; the lead's is what `diagnose --watch
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from propagator.core import diagnosis
@@ -53,7 +53,7 @@ class Diagnosis:
         told = self.told["verdict"]
         code, sure = Code(told["code"]), Confidence(told["confidence"])
         shadow = diagnosis.Verdict(code, sure, told["reason"], told["address"], told["facts"])
-        found = join(shadow, self.lead)
+        found = join(shadow, replace(self.lead, dialled=shadow.address))
         return found.code.value, found.confidence.value
 
     def __str__(self) -> str:

@@ -7,7 +7,6 @@ refused; the lead's own counters and listeners can. The verdict that both views 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from propagator.core.conntrack import Handshake, latest
@@ -44,7 +43,7 @@ _ELSEWHERE: Final = frozenset({*_SILENT, *_REFUSED, Code.HOST_UNREACHABLE, Code.
 
 def join(shadow: Verdict, lead: LeadSide) -> Verdict:
     """Give the verdict of both views; the shadow's own where the lead has nothing to add."""
-    found = _joined(shadow, replace(lead, dialled=shadow.address))
+    found = _joined(shadow, lead)
     if found is None:
         return shadow
     return Verdict(found.code, found.confidence, found.reason, shadow.address, found.facts).knowing(**shadow.facts)

@@ -346,6 +346,7 @@ class LeadSide:
     `conntrack`: the kernel's table of connections, `dropped` over this while; None: there is none, or it is not shown.
     `flows`: who is in it by this port, as far as root read that; `flows_unread`: why that may not be all. `about`:
     addresses, or networks, of the shadows that do not get through; `unrouted`: to which of them there is no route.
+    `dialled`: the address that the shadow tried.
     """
 
     port: int
