@@ -105,13 +105,17 @@ def protected_regular() -> Iterator[None]:
         _PROTECTED.write_text(was)
 
 
+def python_of(command: str) -> str:
+    """Name the interpreter that the command under test runs in: it has our package."""
+    return Path(command).read_text().partition("\n")[0].removeprefix("#!").strip()
+
+
 def needed_by(command: str) -> tuple[Path, ...]:
     """Name the directories that the command under test is made of: its environment, its Python, and our package."""
-    interpreter = Path(command).read_text().partition("\n")[0].removeprefix("#!").strip()
     asked = (
         "import sys, pathlib, propagator; print(sys.prefix, sys.base_prefix, pathlib.Path(propagator.__file__).parent)"
     )
-    said = subprocess.run([interpreter, "-c", asked], capture_output=True, text=True, check=True, cwd="/")
+    said = subprocess.run([python_of(command), "-c", asked], capture_output=True, text=True, check=True, cwd="/")
     return tuple(map(Path, said.stdout.split()))
 
 

@@ -37,14 +37,14 @@ def opened(state_dir: Path) -> Iterator[sqlite3.Connection]:
     _look(path)
     beside = [path.with_name(f"{FILE_NAME}{suffix}") for suffix in ("-wal", "-shm")]
     whole = all(file.exists() for file in beside)
-    try:
-        with _told(path), contextlib.closing(_connect(path, "ro")) as db:
+    with _told(path), contextlib.ExitStack() as last, contextlib.closing(_connect(path, "ro")) as db:
+        try:
             db.execute("BEGIN")
             _check_schema(db, path)
             yield db
-    finally:
-        if not whole:
-            _fold(path)
+        finally:
+            if not whole:
+                _fold(path, last)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -59,15 +59,16 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _fold(path: Path) -> None:
+def _fold(path: Path, last: contextlib.ExitStack) -> None:
     """Let SQLite remove the log that a read-only connection had to make where a cleanly closed store had none.
 
     Left there it would belong to the operator who looked, and where `fs.protected_regular` is 2 (Debian's setting) the
     kernel keeps the agent from opening a stranger's file in a sticky directory with O_CREAT, as SQLite does. Only a
-    connection that may write removes it, and only if it is the last.
+    connection that may write removes it, and only if it is the last. It is opened while the other still is: a log that
+    nobody has open is one that a killed command left.
     """
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(path, "rw")) as db:
-        db.execute("PRAGMA user_version").fetchone()
+    with contextlib.suppress(sqlite3.Error):
+        last.enter_context(contextlib.closing(_connect(path, "rw"))).execute("PRAGMA user_version").fetchone()
 
 
 def _look(path: Path) -> None:

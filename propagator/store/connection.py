@@ -30,6 +30,9 @@ FILE_NAME: Final = "propagator.db"
 BUSY_TIMEOUT_MS: Final = 5000
 """How long a writer waits for another process: commands write in one short transaction each."""
 
+TRIES: Final = 10
+"""How often the log is claimed. One is lost to who looks at the store within the same few milliseconds."""
+
 CACHE_KIB: Final = 256
 """Of pages that SQLite keeps in memory. Its own measure, 2 MiB, fills with the history: 0.5 MB for each 100 changes."""
 
@@ -101,8 +104,7 @@ async def opened(state_dir: Path) -> AsyncIterator[Store]:
     """
     path = state_dir / FILE_NAME
     _look(path)
-    leftover.claim(path)
-    connection = await _connect(path)
+    connection = await _connect_to_write(path)
     try:
         store = Store(connection, path)
         if await _is_older(connection, path):
@@ -160,6 +162,29 @@ def _clear(path: Path) -> None:
         path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
 
 
+async def _connect_to_write(path: Path) -> aiosqlite.Connection:
+    """Open it with a log that can be written.
+
+    Who looks at a store that nobody has open makes a log in their own name for that moment. One who comes between the
+    claim and the opening is noticed at the first write only; then it is claimed once more.
+    """
+    tries_left = TRIES
+    while True:
+        leftover.claim(path)
+        connection = await _connect(path)
+        with _as_store_error(path):
+            try:
+                await connection.execute("BEGIN IMMEDIATE")
+                await connection.rollback()
+            except BaseException as error:
+                await connection.close()
+                tries_left -= 1
+                if not tries_left or "READONLY" not in _words(error):
+                    raise
+            else:
+                return connection
+
+
 async def _connect(path: Path) -> aiosqlite.Connection:
     with _as_store_error(path):
         connection = await aiosqlite.connect(path, isolation_level=None, check_same_thread=False)
@@ -204,7 +229,7 @@ def _as_store_error(path: Path) -> Iterator[None]:
 
 
 def _hint(error: sqlite3.Error, path: Path) -> str:
-    match getattr(error, "sqlite_errorname", "").split("_")[:2]:
+    match _words(error)[:2]:
         case ["SQLITE", "FULL"]:
             return _FULL
         case ["SQLITE", "IOERR"] if path.exists() and not os.statvfs(path).f_bavail:
@@ -217,6 +242,11 @@ def _hint(error: sqlite3.Error, path: Path) -> str:
             return "restore it from a backup"
         case _:
             return "check the disk and the permissions of the state directory"
+
+
+def _words(error: BaseException) -> list[str]:
+    """Take SQLite's name of an error apart: SQLITE, what it is, and sometimes of which kind."""
+    return str(getattr(error, "sqlite_errorname", "")).split("_")
 
 
 _FULL: Final = "free some space on its disk; the last record is unharmed"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import stat
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.acceptance.site import EXAMPLE, eventually
-from tests.machine import KILLED, Machine, needed_by, protected_regular
+from tests.acceptance.site import EXAMPLE, eventually, program
+from tests.machine import KILLED, Machine, needed_by, protected_regular, python_of
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -39,6 +40,28 @@ STRANGER: Final = "bob"
 
 SLEEPS: Final = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "print(flush=True); signal.pause()")
 """A command that has written, and still has the database open."""
+
+LOOKS: Final = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("SELECT * FROM server").fetchall()
+print(flush=True)
+sys.stdin.read()
+database.close()
+"""
+"""One that only reads, until it is told that it has seen enough; what it made is gone then."""
+
+WRITES: Final = """
+import asyncio, pathlib, sys
+from propagator.store import connection
+
+async def write():
+    async with connection.opened(pathlib.Path(sys.argv[1]).parent) as store, store.transaction() as tx:
+        await tx.run("UPDATE server SET name = 'by a store'")
+
+asyncio.run(write())
+"""
+"""The store as a command and the agent open it."""
 
 
 class Server:
@@ -377,6 +400,46 @@ def test_f32_the_agent_starts_on_the_log_that_a_killed_operator_left(lead: Serve
     assert lead.register("root", "6 Quay Street").code == 0
     lead.stop()
     assert lead.owners() == {(OWNER, OWNER)}
+
+
+@pytest.mark.parametrize("user", [OWNER, "root", "alice"])
+def test_f32_a_log_made_between_the_claim_and_the_opening_is_claimed_too(lead: Server, user: str) -> None:
+    """A store is stopped as it opens the database, and somebody looks until it has to open it once more."""
+    database = lead.state_dir / "propagator.db"
+    trace = lead.log.with_suffix(".trace")
+    trace.touch()
+    trace.chmod(0o666)
+    stopping = ("--trace-path", database, "-e", "inject=openat:signal=SIGSTOP:when=1")
+    tracer = lead.machine.process(
+        *(program("strace", "strace"), "-f", "-o", trace, *stopping, python_of(lead.command), "-c", WRITES, database),
+        user=user,
+        log=lead.log,
+    )
+
+    def is_stopped(times: int) -> bool:
+        assert tracer.is_running, lead.log.read_text()
+        return trace.read_text().count("--- SIGSTOP") == times
+
+    eventually(lambda: is_stopped(1), "it opens the database")
+    (store,) = Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text().split()
+    with subprocess.Popen(
+        lead.machine.command("/usr/bin/python3", "-c", LOOKS, database, user="carol"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as looking:
+        assert looking.stdout is not None
+        assert looking.stdout.readline() == b"\n"
+        os.kill(int(store), signal.SIGCONT)
+        eventually(lambda: is_stopped(2), "it opens the database again")
+
+    def has_ended() -> bool:  # each of its threads is stopped once
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(store), signal.SIGCONT)
+        return not tracer.is_running
+
+    eventually(has_ended, "it has written")
+    assert tracer.wait() == 0, lead.log.read_text()
+    assert lead.status()["server"]["name"] == "by a store"
 
 
 def test_f32_another_operator_still_sees_and_is_told_what_helps(lead: Server) -> None:
