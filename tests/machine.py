@@ -7,6 +7,7 @@ of the real machine, and `directory` is the same one inside and outside. Needs r
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import subprocess
@@ -97,12 +98,14 @@ _PROTECTED: Final = Path("/proc/sys/fs/protected_regular")
 @pytest.fixture
 def protected_regular() -> Iterator[None]:
     """Debian's setting of the kernel: no stranger's file in a sticky directory is opened with O_CREAT, not by root."""
-    was = _PROTECTED.read_text()
-    _PROTECTED.write_text("2")
-    try:
-        yield
-    finally:
-        _PROTECTED.write_text(was)
+    with _PROTECTED.open() as setting:
+        fcntl.flock(setting, fcntl.LOCK_EX)  # the kernel is everybody's, also that of the tests beside these
+        was = setting.read()
+        _PROTECTED.write_text("2")
+        try:
+            yield
+        finally:
+            _PROTECTED.write_text(was)
 
 
 def python_of(command: str) -> str:
