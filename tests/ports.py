@@ -1,4 +1,4 @@
-"""Free ports for servers under test, from below those that the kernel gives to connections of its own.
+"""Ports for servers under test: free ones, below those that the kernel gives to connections of its own, and a mute one.
 
 A port of that range that is free now may be the near end of somebody's connection a moment later, when the server that
 was promised it starts again.
@@ -6,9 +6,13 @@ was promised it starts again.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _BELOW_EPHEMERAL: Final = range(15_000, 32_000)
 _chance = random.SystemRandom()
@@ -25,3 +29,12 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+@contextlib.contextmanager
+def mute_port() -> Iterator[int]:
+    """A listener on loopback whose queue, of one place, is full: the kernel drops every further SYN."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            yield port

@@ -35,7 +35,7 @@ from propagator.diagnose import conversation, course
 from propagator.diagnose.conversation import Account, Peer, converse
 from propagator.probe import counters, kernel, names, path
 from propagator.probe.certificate import certificate_of
-from tests.ports import free_port
+from tests.ports import free_port, mute_port
 from tests.unit.builders import Lead, key, registered
 from tests.unit.sights import connecting, named, said
 
@@ -585,7 +585,7 @@ async def test_one_good_address_of_several_is_enough(monkeypatch: pytest.MonkeyP
 async def test_f47_a_course_ends_in_its_time_and_says_what_it_did_not_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "_ask", lambda _: [HOST])
     monkeypatch.setattr(course, "TOTAL_S", 0.3)
-    with silent() as port:
+    with mute_port() as port:
         began_s = time.monotonic()
         seen, steps = await course.run([("localhost", port)], PLAIN, lambda _: None, {})
     assert time.monotonic() - began_s < 0.3 + MARGIN_S
@@ -602,24 +602,11 @@ async def test_without_proc_and_netlink_there_is_still_a_verdict(
     assert await diagnosed(monkeypatch, HOST, host="localhost") == "PORT_CLOSED P"
 
 
-@contextlib.contextmanager
-def silent() -> Iterator[int]:
-    """A listener whose queue is full: the kernel drops what comes."""
-    with socket.create_server((HOST, 0), backlog=0) as server, contextlib.ExitStack() as stack:
-        port = server.getsockname()[1]
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)  # noqa: FBT003
-            with contextlib.suppress(BlockingIOError):
-                waiting.connect((HOST, port))
-        time.sleep(0.05)
-        yield port
-
-
 async def test_a_course_that_is_cancelled_leaves_nothing_behind() -> None:
     with serving(say_nothing) as port:
-        task = asyncio.create_task(course.run([(HOST, port)], PLAIN, lambda _: None, {}))
-        await asyncio.sleep(0.1)
+        underway = asyncio.Event()
+        task = asyncio.create_task(course.run([(HOST, port)], PLAIN, lambda _: underway.set(), {}))
+        await underway.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

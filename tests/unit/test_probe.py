@@ -9,7 +9,6 @@ import ipaddress
 import socket
 import struct
 import threading
-import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from propagator.core.diagnosis.seen import Address, Answer, Attempt, Counters, Icmp, Lookup, Neighbour, Route
 from propagator.probe import counters, kernel, names, path, sockets, tries
 from propagator.probe.sockets import Complaint, TcpInfo
-from tests.ports import free_port
+from tests.ports import free_port, mute_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -490,19 +489,6 @@ def listening(address: str = "127.0.0.1", backlog: int = 16) -> Iterator[tuple[s
         yield server, server.getsockname()[1]
 
 
-@contextlib.contextmanager
-def full() -> Iterator[int]:
-    """A listener whose queue holds all it takes."""
-    with listening(backlog=0) as (_, port), contextlib.ExitStack() as stack:
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)  # noqa: FBT003
-            with contextlib.suppress(BlockingIOError):
-                waiting.connect(("127.0.0.1", port))
-        time.sleep(0.05)
-        yield port
-
-
 BOTH = pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 
 
@@ -520,7 +506,7 @@ async def test_a_closed_port_resets(address: str) -> None:
 
 
 async def test_a_full_backlog_is_silent() -> None:
-    with full() as port:
+    with mute_port() as port:
         found = await tries.connect("127.0.0.1", port, 1.2)
     assert (found.answer, found.retransmits) == (Answer.SILENT, 1)
     assert 1.2 <= found.took_s < 2.0
@@ -547,7 +533,7 @@ async def test_a_connection_counts_that_came_about_while_this_process_had_no_tur
 @pytest.mark.usefixtures("without_a_turn")
 async def test_a_reset_counts_that_came_while_this_process_had_no_turn() -> None:
     """The first SYN finds a queue that is full, the second one nobody."""
-    with full() as port:
+    with mute_port() as port:
         coming = asyncio.create_task(tries.connect("127.0.0.1", port, 1.6))
         await asyncio.sleep(0.1)
     found = await coming
@@ -582,7 +568,7 @@ async def test_the_ttl_of_an_answer_is_found_by_halving(address: str) -> None:
 
 
 async def test_the_ttl_of_silence_is_not_known() -> None:
-    with full() as port:
+    with mute_port() as port:
         assert await tries.answer_ttl("127.0.0.1", port, wait_s=0.05) is None
 
 
@@ -675,7 +661,7 @@ async def test_silence_is_watched_once_more_between_two_readings(monkeypatch: py
     readings = iter((Counters(), Counters(swallowed=2), Counters(swallowed=2), Counters(swallowed=10, unsent=3)))
     monkeypatch.setattr(counters, "read", lambda: next(readings))
     monkeypatch.setattr(path, "WINDOW_S", 1.2)
-    with full() as port:
+    with mute_port() as port:
         first = await tries.connect("127.0.0.1", port, 0.1)
         found = Address("127.0.0.1", port, kernel.route("127.0.0.1"), (first,))
         seen = await path._watch_one_try(found)
