@@ -2,8 +2,8 @@
 # PYTHON chooses the interpreter: make install PYTHON=python3.12
 
 PYTHON ?= python3
-# Files of tests side by side: they wait for processes most of the time.
-JOBS ?= 2
+# Files of tests side by side: they wait for processes most of the time. In their own order the longest come first.
+JOBS ?= 3
 VENV := .venv
 
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ demo: install ## a lead, its broker and shadows on this machine, with real TLS
 	@exec $(VENV)/bin/propagator demo
 
 test: install test-system $(VENV)/.tools ## run the tests
-	@exec $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
+	@exec $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: install $(VENV)/.tools ## check style, formatting, types and the direction of imports
 	@failed=0
