@@ -16,7 +16,7 @@ from propagator import accounts, keys, log
 from propagator.announcing import Announcing
 from propagator.bus import full_jitter
 from propagator.core import wire
-from propagator.core.errors import BusError, RefusedError, StoreError, Unreadable
+from propagator.core.errors import BusError, RefusedError, StateError, StoreError, Unreadable
 from propagator.core.pulse import SECOND_LEAD, Pulse
 from propagator.core.signing import open_envelope
 from propagator.core.state import DownlinkState
@@ -147,11 +147,15 @@ class Lead:
         if not self._pulse.second_lead:
             raise RefusedError("There is no second lead.", hint="propagator status")
         await self.record.renew()
+        self._pulse.overrule(self._begin_session())
+        return await self.record.change()
+
+    def _begin_session(self) -> Session:
+        """Begin a session above every one that was heard under our key."""
         above_s = max(self._now().timestamp(), self._pulse.heard_number + 1)
         session = keys.begin_lead_session(self._state_dir, above_s, self._rng)
-        self._pulse.overrule(session)
         self._reports.speak_in(session)
-        return await self.record.change()
+        return session
 
     async def clear(self, device: str) -> bool:
         """End what a revoked shadow left at the broker; False without a connection."""
@@ -199,6 +203,7 @@ class Lead:
         own = (str(self._topic(Leaf.REGISTRATION)), str(self._topic(Leaf.HEARTBEAT)))
         await link.subscribe(*own, *wire.everything_from_shadows(self._keys.lead))
         self._requests.link = link
+        self._pulse.listen_anew(self._time())
         self.record.begin(link)
         self._log.info("lead.connected", address=link.address)
         await self._catch_up()
@@ -212,6 +217,7 @@ class Lead:
         """Send heartbeats and, now and then, the record; repair what was found; ask whoever lags."""
         for beats in itertools.count():
             await self._catch_up()
+            self._rise()
             await self._send_heartbeat(link)
             if beats and beats % ANNOUNCE_PERIODS == 0:
                 await self.record.again()
@@ -288,6 +294,17 @@ class Lead:
 
     # Signs of life.
 
+    def _rise(self) -> None:
+        """Speak above a copy that is gone: to its shadows we are the older one (F03)."""
+        if not self._pulse.has_outlived(self._time()):
+            return
+        try:
+            self._pulse.speak_in(self._begin_session())
+        except StateError as error:  # a full disk, say: at the next beat
+            self._log.warning("lead.store_failed", error=str(error))
+        else:
+            self._log.warning("lead.copy_outlived")
+
     async def _send_heartbeat(self, link: Link) -> None:
         issue = await self.record.current()
         version, content = (None, None) if issue is None else (issue.version, issue.hash)
@@ -300,7 +317,7 @@ class Lead:
             if count := self._garbage.counted(Leaf.HEARTBEAT, GARBAGE_PERIOD_S, self._time()):
                 self._log.warning("lead.message_ignored", leaf=Leaf.HEARTBEAT, why=envelope.detail, count=count)
             return
-        if self._pulse.hear(envelope):
+        if self._pulse.hear(envelope, self._time()):
             self._log.warning("lead.second_lead_found")
 
     @property

@@ -63,10 +63,6 @@ class _Due:
     trace: set[str] = field(default_factory=set)
 
 
-async def _ask_nobody(_device: str) -> None:
-    """Ask nobody for what it holds."""
-
-
 class Reports:
     """The reports of one lead's shadows.
 
@@ -80,13 +76,13 @@ class Reports:
         store: Store,
         lead: str,
         *,
-        seq: int = 1,
+        seq: int,
         now: Callable[[], dt.datetime],
         ask: Callable[[str, str], Awaitable[None]],
-        session: Session | None = None,
-        prove: Callable[[str], Awaitable[None]] = _ask_nobody,
-        trace: Callable[[str], Awaitable[None]] = _ask_nobody,
-        known: Callable[[], Collection[str]] = tuple,
+        session: Session,
+        prove: Callable[[str], Awaitable[None]],
+        trace: Callable[[str], Awaitable[None]],
+        known: Callable[[], Collection[str]],
     ) -> None:
         self._store = store
         self._lead = lead
@@ -190,9 +186,8 @@ class Reports:
         return answer if expected == nonce else None
 
     def speak_in(self, session: Session) -> None:
-        """Take another session for ours: nobody has followed that one yet."""
+        """Take another session for ours. Whoever followed the one before it in this start followed us."""
         self._session = session
-        self._followers.clear()
 
     def forget(self, device: str) -> None:
         """Forget what was asked of a shadow that is revoked or bound anew."""
@@ -231,10 +226,17 @@ class Reports:
             self._probes[device] = (nonce, report.model_dump(mode="json"))
 
     def _has_gone_elsewhere(self, device: str, report: Report) -> bool:
-        """Whether a shadow that followed this very session has heard another one since: a copy of ours may speak."""
-        if report.lead_session == self._session:
+        """Whether a shadow has heard another session since it followed us, or one that is no older than ours.
+
+        A copy of ours may speak, or have spoken.
+        """
+        heard = report.lead_session
+        if heard is None:
+            return False
+        if heard == self._session:
             self._followers.add(device)
-        return report.lead_session not in {None, self._session} and device in self._followers
+            return False
+        return device in self._followers or heard.number >= self._session.number
 
     async def _report(  # noqa: PLR0913, PLR0917  what was said, by whom, how and when
         self, tx: Tx, member: Member, report: Report, heard: Heard, period_s: float, at: str

@@ -1,7 +1,9 @@
 """A lead's pulse: its own heartbeats, and what others under its key prove (DESIGN §3, cloned lead).
 
 Another session under our own key is only counted: it may be an old one, or a replay. Two leads are proven when such a
-heartbeat names *our* present session as the last one that it heard: then both are alive (F03).
+heartbeat names a session of *our* present start as the last one that it heard: then both are alive (F03). One that is
+above ours, proves nothing and falls silent was a copy that is gone: our shadows take us for the older of the two, until
+we speak above it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from propagator.core import signing, wire
 from propagator.core.errors import Unreadable
 from propagator.core.record import read
+from propagator.core.standing import STALE_PERIODS
 from propagator.core.wire import Heartbeat, Typ
 
 if TYPE_CHECKING:
@@ -38,10 +41,12 @@ class Pulse:
     def __init__(self, authority: Authority, session: Session, period_s: float) -> None:
         self._authority = authority
         self._session = session
+        self._ours = {session}
         self._period_s = period_s
         self._counter = 0
         self._heard: Mark | None = None
         self._overruled: Session | None = None
+        self._above: tuple[Mark, float] | None = None
         self.second_lead = False
 
     def beat(self, version: Version | None, content: str | None, upstream: Upstream | None) -> Heartbeat:
@@ -58,21 +63,41 @@ class Pulse:
             period_s=self._period_s,
         )
 
-    def hear(self, envelope: Envelope | Unreadable) -> bool:
-        """Take a heartbeat from our own topic; True if it has just proven a second lead."""
+    def hear(self, envelope: Envelope | Unreadable, now_s: float) -> bool:
+        """Take a heartbeat under our own name, heard at `now_s`; True if it has just proven a second lead."""
         authority = None if isinstance(envelope, Unreadable) else signing.authority(envelope)
         if isinstance(envelope, Unreadable) or envelope.typ != Typ.HEARTBEAT or authority is None:
             return False
         if authority.identity != self._authority.identity or authority.seq < self._authority.seq:
             return False
         heartbeat = read(Heartbeat, envelope.payload)
-        if isinstance(heartbeat, Unreadable) or heartbeat.session in {self._session, self._overruled}:
+        if isinstance(heartbeat, Unreadable) or heartbeat.session in {*self._ours, self._overruled}:
             return False
         self._heard = heartbeat.mark
-        echoed = heartbeat.heard is not None and heartbeat.heard.session == self._session
+        if heartbeat.session.number >= self._session.number and heartbeat.mark.is_after(self._above and self._above[0]):
+            self._above = heartbeat.mark, now_s
+        echoed = heartbeat.heard is not None and heartbeat.heard.session in self._ours
         proven = echoed and not self.second_lead
         self.second_lead = self.second_lead or echoed
         return proven
+
+    def listen_anew(self, now_s: float) -> None:
+        """Count silence from now on: nothing could be heard before."""
+        if self._above is not None:
+            self._above = self._above[0], now_s
+
+    def has_outlived(self, now_s: float) -> bool:
+        """Whether another lead that was no older than us has said nothing new for three heartbeat periods.
+
+        The same words once more, by a replay or by a shadow that kept them, are nothing new.
+        """
+        silent_s = 0.0 if self._above is None else now_s - self._above[1]
+        return silent_s >= STALE_PERIODS * self._period_s and not self.second_lead
+
+    def speak_in(self, session: Session) -> None:
+        """Begin another session, above what was heard. Who names an earlier one of this start proves as much."""
+        self._session, self._above = session, None
+        self._ours.add(session)
 
     def overrule(self, session: Session) -> None:
         """A person decided for us: the session heard last proves nothing any more, and ours is another one from now on.
@@ -80,13 +105,14 @@ class Pulse:
         It has to be above the overruled one, or those who followed that would take us for somebody of long ago.
         """
         self._overruled = None if self._heard is None else self._heard.session
-        self._session = session
+        self._ours.clear()
+        self.speak_in(session)
         self.second_lead = False
 
     @property
     def heard_number(self) -> int:
-        """The number of the session that was heard last under our key; 0: none was."""
-        return 0 if self._heard is None else self._heard.session.number
+        """The highest number of a session that was heard under our key; 0: none was."""
+        return max((mark.session.number for mark in (self._heard, self._above and self._above[0]) if mark), default=0)
 
 
 class Trail:

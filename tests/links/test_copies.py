@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from propagator.core.state import DownlinkState
+from propagator.core.state import DownlinkState, State
 from tests.links.site import HEARTBEAT, LEAD, PERIOD_S, Site, until
 from tests.memory_bus import MemoryBroker
 from tests.store.contents import rows
@@ -67,6 +67,38 @@ async def test_f03_a_shadow_that_alternates_between_two_copies_makes_them_known_
         await until(lambda: not is_second(lead))
         await site.in_sync(DEVICE, STAYING, within_s=3 * PERIOD_S)
         assert (await shadow.record()).registration == SECOND
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("shared", "periods"),
+    [
+        pytest.param(True, 1 / 3, id="on the same broker, gone before it names the original"),
+        pytest.param(False, 3 / 2, id="on a broker of its own, from where one shadow comes back"),
+    ],
+)
+async def test_f03_a_copy_that_is_gone_leaves_the_original_heard(
+    site: Site, *, shared: bool, periods: float, seed: int
+) -> None:
+    """A copy of the machine ran by mistake: its session is the higher one, and nobody is left to prove it."""
+    await site.enrol(DEVICE, STAYING)
+    async with site.leading(seed=seed) as lead, site.following(DEVICE) as shadow, site.following(STAYING) as staying:
+        await lead.register(FIRST)
+        await site.in_sync(DEVICE, STAYING)
+        elsewhere = copied(site)
+        if shared:
+            elsewhere.broker = site.broker
+        async with elsewhere.leading(directory="copy", seed=seed + 100):
+            lead_to(shadow, elsewhere)
+            await asyncio.sleep(periods * PERIOD_S)
+        lead_to(shadow, site)
+        await until(lambda: shadow.state == State.STALE, within_s=4 * PERIOD_S)
+        await until(lambda: {shadow.state, staying.state} == {State.IN_SYNC}, within_s=3 * PERIOD_S)
+        await asyncio.sleep(5 * PERIOD_S)
+        assert {shadow.state, staying.state} == {State.IN_SYNC}
+        assert not is_second(lead)
+        await lead.register(SECOND)
+        await site.in_sync(DEVICE, STAYING)
 
 
 async def test_f03_a_shadow_that_stays_is_asked_for_no_heartbeats_whatever_a_rogue_replays(site: Site) -> None:

@@ -2,10 +2,6 @@
 
 A lead that lost its record is associated from the field, one of two leads takes over, a server whose token or key no
 longer counts gets a new one. What a finding names as its remedy has to help, or the world does not end whole.
-
-One thing they do is told by no status, a known gap: they restart a lead whose heartbeats its shadows take for old ones,
-because a copy of it, gone meanwhile, had begun a higher session, or it itself in the second before it was restored; a
-clock that is behind they put right first, or the next session would be no higher one.
 """
 
 from __future__ import annotations
@@ -29,8 +25,8 @@ if TYPE_CHECKING:
 PATIENCE: Final = 4
 """How often people look before they give the field up, or believe that something does not heal by itself."""
 
-RESTART_S: Final = 150.0
-"""How long a restarted lead has for being heard by every shadow."""
+_HEALTHY: Final = frozenset({State.IN_SYNC, State.WITHDRAWN, State.LEAD_UNREGISTERED, State.STALE})
+"""What calls for nobody. A lead that its shadow takes for the older one of two raises its voice by itself."""
 
 _ROTATES: Final = frozenset({Reason.REVOKED_KEY, Reason.ROLLBACK, Reason.FORK})
 """What shadows say of a lead whose signing key, or whose versions, are those of an old backup."""
@@ -43,7 +39,6 @@ class People:
         self._world = world
         self._say = say
         self._seen: dict[tuple[str, str], int] = {}
-        self._restarted_s: dict[str, float] = {}
 
     async def tend(self) -> None:
         """Look at every server once, and do what its status asks for."""
@@ -94,14 +89,8 @@ class People:
         live = (await shadow.ask("live") or {}).get("uplink")
         refusal = live.get("refusal") if isinstance(live, dict) else None
         said = Reason(str(refusal["reason"])) if isinstance(refusal, dict) else None
-        healthy = not isinstance(live, dict) or live["state"] in {
-            State.IN_SYNC,
-            State.WITHDRAWN,
-            State.LEAD_UNREGISTERED,
-        }
-        if isinstance(live, dict) and live["state"] == State.STALE:
-            await self._restart(lead, shadow)
-        elif said is Reason.LOOP and not healthy:
+        healthy = not isinstance(live, dict) or live["state"] in _HEALTHY
+        if said is Reason.LOOP and not healthy:
             self._say(f"people see that {shadow.name} and {lead.name} form a circle")
             self._world.following[shadow.id] = self._world.layout.lead_of[shadow.id]
         elif said in _ROTATES and not healthy and self._lasts(shadow.name, f"{said} by {lead.name}"):
@@ -122,16 +111,6 @@ class People:
         (record,) = machine.rows("SELECT registration, hash FROM record")
         held = None if record["registration"] is None else Registration(record["registration"])
         return hash_of(held) != str(record["hash"])
-
-    async def _restart(self, lead: Machine, shadow: Machine) -> None:
-        """Restart a lead, and then give it time: its next heartbeat comes after a period."""
-        last_s, now_s = self._restarted_s.get(lead.name, 0.0), self._world.clock_s()
-        if now_s - last_s >= RESTART_S and self._lasts(shadow.name, "stale"):
-            self._restarted_s[lead.name] = now_s
-            self._say(f"people restart {lead.name}: {shadow.name} takes its heartbeats for old ones")
-            await lead.stop()
-            lead.skew_s = max(0.0, lead.skew_s)
-            lead.start()
 
     async def _must_attach(self, shadow: Machine, lead: Machine) -> bool:
         """Whether the link's files are gone, or are for long those of another time than what the lead knows.

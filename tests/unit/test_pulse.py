@@ -32,6 +32,10 @@ def said(document: Heartbeat, by: Lead = LEAD) -> Envelope:
     return opened(by.seal(Typ.HEARTBEAT, document))
 
 
+def hear(ours: Pulse, document: Heartbeat, now_s: float = 0.0, by: Lead = LEAD) -> bool:
+    return ours.hear(said(document, by), now_s)
+
+
 def state_of(ours: Pulse) -> str:
     return "second_lead" if ours.second_lead else "alone"
 
@@ -45,12 +49,12 @@ def test_heartbeats_count_and_carry_what_is_announced() -> None:
 
 def test_f03_another_session_is_only_told_on_until_it_names_ours() -> None:
     ours = pulse()
-    assert not ours.hear(said(heartbeat()))
+    assert not hear(ours, heartbeat())
     assert state_of(ours) == "alone"
     assert ours.beat(None, None, None).heard == Heard(session=THEIRS, counter=4)
-    assert ours.hear(said(heartbeat(heard=OURS)))
+    assert hear(ours, heartbeat(heard=OURS))
     assert state_of(ours) == "second_lead"
-    assert not ours.hear(said(heartbeat(heard=OURS))), "it is proven once"
+    assert not hear(ours, heartbeat(heard=OURS)), "it is proven once"
 
 
 @pytest.mark.parametrize(
@@ -66,25 +70,25 @@ def test_f03_another_session_is_only_told_on_until_it_names_ours() -> None:
 )
 def test_f03_what_proves_no_second_lead(word: Envelope | Unreadable) -> None:
     ours = pulse()
-    assert not ours.hear(word)
+    assert not ours.hear(word, 0.0)
     assert not ours.second_lead
 
 
 def test_f02_heartbeat_of_a_replaced_delegation_proves_nothing() -> None:
     renewed = Pulse(Authority("es-1", LEAD.identity.thumbprint, 2), OURS, 60.0)
-    assert not renewed.hear(said(heartbeat(heard=OURS)))
-    assert renewed.hear(said(heartbeat(heard=OURS), LEAD.rotated()))
+    assert not hear(renewed, heartbeat(heard=OURS))
+    assert hear(renewed, heartbeat(heard=OURS), by=LEAD.rotated())
 
 
 def test_take_over_overrules_the_session_that_was_heard_and_no_other() -> None:
     ours = pulse()
-    ours.hear(said(heartbeat(heard=OURS)))
+    hear(ours, heartbeat(heard=OURS))
     assert ours.heard_number == THEIRS.number
     ours.overrule(ABOVE)
     assert not ours.second_lead
     assert ours.beat(None, None, None).session == ABOVE
-    assert not ours.hear(said(heartbeat(heard=ABOVE)))
-    assert ours.hear(said(heartbeat(session=Session(1764000199, "cccc"), heard=ABOVE)))
+    assert not hear(ours, heartbeat(heard=ABOVE))
+    assert hear(ours, heartbeat(session=Session(1764000199, "cccc"), heard=ABOVE))
 
 
 def test_overruling_nobody_changes_nothing() -> None:
@@ -92,6 +96,68 @@ def test_overruling_nobody_changes_nothing() -> None:
     assert ours.heard_number == 0
     ours.overrule(ABOVE)
     assert not ours.second_lead
+
+
+# A copy that is gone.
+
+EQUAL = Session(OURS.number, "bbbb")
+BELOW = Session(OURS.number - 1, "bbbb")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "outlived"),
+    [
+        pytest.param(THEIRS, True, id="a higher session"),
+        pytest.param(EQUAL, True, id="one that began in the same second"),
+        pytest.param(BELOW, False, id="a lower session, which nobody prefers"),
+    ],
+)
+def test_f03_a_lead_that_was_no_older_and_fell_silent_is_outlived(theirs: Session, outlived: bool) -> None:  # noqa: FBT001
+    ours = pulse()
+    hear(ours, heartbeat(theirs), 10.0)
+    assert not ours.has_outlived(189.9)
+    assert ours.has_outlived(190.0) is outlived
+
+
+def test_f03_nobody_is_outlived_who_was_never_heard() -> None:
+    assert not pulse().has_outlived(1e9)
+
+
+def test_f03_the_same_words_again_are_no_sign_of_life_and_new_ones_are() -> None:
+    ours = pulse()
+    hear(ours, heartbeat(counter=4), 0.0)
+    hear(ours, heartbeat(counter=4), 170.0)
+    hear(ours, heartbeat(BELOW, counter=9), 175.0)
+    assert ours.has_outlived(180.0)
+    hear(ours, heartbeat(counter=5), 180.0)
+    assert not ours.has_outlived(180.0)
+
+
+def test_f03_silence_counts_while_one_listens() -> None:
+    ours = pulse()
+    ours.listen_anew(0.0)
+    hear(ours, heartbeat(), 0.0)
+    ours.listen_anew(500.0)
+    assert not ours.has_outlived(500.0)
+    assert ours.has_outlived(680.0)
+
+
+def test_f03_who_is_proven_alive_is_not_outlived() -> None:
+    ours = pulse()
+    hear(ours, heartbeat(heard=OURS))
+    assert not ours.has_outlived(1e9)
+
+
+def test_f03_whoever_outlived_a_copy_speaks_above_all_that_it_heard_and_once() -> None:
+    ours = pulse()
+    hear(ours, heartbeat())
+    hear(ours, heartbeat(BELOW))
+    assert ours.heard_number == THEIRS.number
+    ours.speak_in(ABOVE)
+    assert ours.beat(None, None, None).session == ABOVE
+    hear(ours, heartbeat(counter=5), 500.0)
+    assert not ours.has_outlived(1e9)
+    assert hear(ours, heartbeat(heard=OURS, counter=6)), "it lives after all, and has heard us in this start"
 
 
 def test_finding_names_the_way_out() -> None:
