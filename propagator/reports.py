@@ -226,16 +226,16 @@ class Reports:
             self._probes[device] = (nonce, report.model_dump(mode="json"))
 
     def _has_gone_elsewhere(self, device: str, report: Report) -> bool:
-        """Whether a shadow has heard another session since it followed us, or one that is no older than ours.
+        """Whether a shadow has heard another session since it followed us, or follows one that is no older than ours.
 
-        A copy of ours may speak, or have spoken.
+        A copy of ours may speak, or have spoken. Who hears us and yet is stale takes our heartbeats for old ones.
         """
         heard = report.lead_session
         if heard is None:
             return False
         if heard == self._session:
             self._followers.add(device)
-            return False
+            return report.state == State.STALE
         return device in self._followers or heard.number >= self._session.number
 
     async def _report(  # noqa: PLR0913, PLR0917  what was said, by whom, how and when

@@ -340,11 +340,14 @@ class Shadow:
 
     async def _publish_report(self, link: Link, *, nonce: str | None = None, state: State | None = None) -> None:
         self._report_due_s = float("-inf")
-        state = state or self._standing.state(self._time())
-        followed = self._mark and self._mark[1].session
-        heard = followed if state is State.STALE else self._trail.last or followed
-        subtree = await self._subtree()
-        await self._voice.report(link, self._standing, state, heard=heard, subtree=subtree, nonce=nonce)
+        await self._voice.report(
+            link,
+            self._standing,
+            state or self._standing.state(self._time()),
+            heard=self._trail.last or (None if self._mark is None else self._mark[1].session),
+            subtree=await self._subtree(),
+            nonce=nonce,
+        )
 
     # What is remembered.
 
