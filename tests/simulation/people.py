@@ -69,9 +69,11 @@ class People:
         if isinstance(found, dict):
             await self._try(lead, "associate", version=str(found["version"]))
         elif self._lasts(lead.name, "nothing in the field"):
-            self._say(f"people register at {lead.name}, and rotate: the field holds nothing")
+            above = self._world.layout.lead_of[lead.id]
+            registers = lead if above is None else self._world.machines[above]  # a relay takes its lead's
+            self._say(f"people register at {registers.name}, and rotate at {lead.name}: the field holds nothing")
             with contextlib.suppress(PropagatorError):
-                await lead.register(registered(f"again at {lead.id}"))  # a relay takes its lead's
+                await registers.register(registered(f"again at {lead.id}"))
             with contextlib.suppress(PropagatorError):
                 await lead.rotate()
 
