@@ -14,6 +14,7 @@ from propagator.core import signing, wire
 from propagator.core.errors import Unreadable
 from propagator.core.record import read
 from propagator.core.standing import STALE_PERIODS
+from propagator.core.version import LIMIT
 from propagator.core.wire import Heartbeat, Typ
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ SECOND_LEAD: Final[JsonObject] = {
 """The finding that `status` shows while two leads speak under one key."""
 
 _SESSIONS: Final = 2
+
+HIGHEST: Final = LIMIT - 2**32
+"""The highest session that a lead speaks above: a thief of its key must not use up the numbers (F02)."""
 
 
 class Pulse:
@@ -74,7 +78,8 @@ class Pulse:
         if isinstance(heartbeat, Unreadable) or heartbeat.session in {*self._ours, self._overruled}:
             return False
         self._heard = heartbeat.mark
-        if heartbeat.session.number >= self._session.number and heartbeat.mark.is_after(self._above and self._above[0]):
+        is_no_lower = self._session.number <= heartbeat.session.number <= HIGHEST
+        if is_no_lower and heartbeat.mark.is_after(self._above and self._above[0]):
             self._above = heartbeat.mark, now_s
         echoed = heartbeat.heard is not None and heartbeat.heard.session in self._ours
         proven = echoed and not self.second_lead
@@ -111,8 +116,9 @@ class Pulse:
 
     @property
     def heard_number(self) -> int:
-        """The highest number of a session that was heard under our key; 0: none was."""
-        return max((mark.session.number for mark in (self._heard, self._above and self._above[0]) if mark), default=0)
+        """The highest number of a session that was heard under our key, up to `HIGHEST`; 0: none was."""
+        numbers = [mark.session.number for mark in (self._heard, self._above and self._above[0]) if mark]
+        return max((number for number in numbers if number <= HIGHEST), default=0)
 
 
 class Trail:

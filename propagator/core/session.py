@@ -61,4 +61,4 @@ def parse(text: str) -> Session | None:
 
 def begin(now_s: float, last: int, rng: Random) -> Session:
     """Begin a session at `now_s` (Unix seconds) after the session number `last` (0: none yet)."""
-    return Session(min(max(int(now_s), last + 1, 1), LIMIT), new_epoch(rng))
+    return Session(max(int(now_s), last + 1, 1), new_epoch(rng))

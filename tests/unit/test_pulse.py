@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from propagator.core.errors import Unreadable
-from propagator.core.pulse import SECOND_LEAD, Pulse, Trail
+from propagator.core.pulse import HIGHEST, SECOND_LEAD, Pulse, Trail
 from propagator.core.session import Session
 from propagator.core.signing import Authority, Envelope
 from propagator.core.wire import Heard, Heartbeat, Typ
@@ -158,6 +158,16 @@ def test_f03_whoever_outlived_a_copy_speaks_above_all_that_it_heard_and_once() -
     hear(ours, heartbeat(counter=5), 500.0)
     assert not ours.has_outlived(1e9)
     assert hear(ours, heartbeat(heard=OURS, counter=6)), "it lives after all, and has heard us in this start"
+
+
+def test_f02_a_thief_of_the_key_does_not_use_up_the_numbers_of_sessions() -> None:
+    ours = pulse()
+    hear(ours, heartbeat(Session(HIGHEST + 1, "eeee")))
+    assert not ours.has_outlived(1e9)
+    assert ours.heard_number == 0
+    hear(ours, heartbeat(Session(HIGHEST, "eeee")))
+    assert ours.has_outlived(1e9)
+    assert ours.heard_number == HIGHEST
 
 
 def test_finding_names_the_way_out() -> None:
