@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from propagator.core import signing, wire
 from propagator.core.errors import Unreadable
 from propagator.core.record import read
-from propagator.core.standing import STALE_PERIODS
+from propagator.core.state import STALE_PERIODS
 from propagator.core.version import LIMIT
 from propagator.core.wire import Heartbeat, Typ
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from propagator.core.state import State
+from propagator.core.state import STALE_PERIODS, State
 from propagator.core.version import Order
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 FAILED_PROBES: Final = 3
 """Offline is said only after three failed probes (R17)."""
-
-STALE_PERIODS: Final = 3
-"""A lead that is not heard for three heartbeat periods is stale; the record stays in force."""
 
 REFUSAL_PERIOD_S: Final = 60.0
 """A refusal is written down, logged and reported at most once a minute and reason."""

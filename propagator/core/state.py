@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 W = TypeVar("W", bound=StrEnum)
+
+STALE_PERIODS: Final = 3
+"""A lead that is not heard for three heartbeat periods is stale; the record stays in force."""
 
 
 def read_word(words: type[W], said: object, otherwise: W) -> W:
