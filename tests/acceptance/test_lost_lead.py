@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,12 @@ def name_of(server: Server) -> str:
 
 def version_of(server: Server) -> str:
     return str(server.status().record["version"])
+
+
+def session_heard(shadow: Server) -> str:
+    """Give the lead's session that a shadow follows; every other one that is no higher is an old one to it."""
+    with shadow.database() as database:
+        return str(database.execute("SELECT session FROM trust").fetchone()["session"])
 
 
 def back_up(lead: Server) -> Path:
@@ -295,3 +302,29 @@ def test_f03_second_lead_with_the_same_key_is_named_on_both_and_take_over_settle
     copy.kill()
     lead.do("take-over")
     assert lead.status().downlink["state"] == "ok"
+
+
+def test_f03_a_lead_outlives_its_copy_and_is_heard_again_without_a_restart(site: Site) -> None:
+    """As when a virtual machine is copied: it stands still, and the copy is started, and switched off again."""
+    broker = site.broker()
+    lead, shadow = site.lead(broker=broker), site.shadow("as-1")
+    lead.register(site.registration("Riverside House"))
+    site.start(lead, shadow)
+    site.attach(shadow, lead, broker=broker)
+    lead.wait_rows(as_1="in_sync")
+    assert lead.agent is not None
+    lead.agent.send(signal.SIGSTOP)
+    heard = session_heard(shadow)
+    shutil.copytree(lead.state_dir, site.directory / "copy", ignore=shutil.ignore_patterns("control.sock"))
+    copy = Server(site, "es-1", "lead", "copy")
+    copy.config.write_text(lead.config.read_text().replace(str(lead.state_dir), str(site.directory / "copy")))
+    site.servers["copy"] = copy
+    copy.launch()
+    eventually(lambda: session_heard(shadow) != heard, "the shadow hears the copy")
+    copy.kill()
+    lead.agent.send(signal.SIGCONT)
+    eventually(lambda: lead.events("lead.copy_outlived"), "the lead speaks above its copy")
+    shadow.wait_state("in_sync")
+    lead.register(site.registration("Riverside Campus"))
+    eventually(lambda: name_of(shadow) == "Riverside Campus", "the shadow follows the original")
+    assert lead.wait_rows(as_1="in_sync").code == 0
