@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tests.firewall.case import Make
+    from tests.firewall.room import Place
 
 _HERE: Final = Path(__file__).parent
 
@@ -159,7 +160,7 @@ def test_a_missing_shadows_row_says_how_far_it_gets(
     track(lab)
     spoil(lab)
     knock(lab, "shadow")
-    knock(lab, "r2")  # somebody who gets through: the port is tracked
+    come_in(lab, "r2")
     told = look(lab, "--firewall", "--source", SHADOW)
     row = missing_row(told)
     assert row["is_absent"] is (handshake is None), told
@@ -181,10 +182,16 @@ def test_a_row_tells_anybody_of_a_half_open_connection_and_nothing_need_be_track
     assert missing_row(told)["flow"] == {"port": PORT, "peer": SHADOW, "handshake": "answered", "age_s": 0}
 
 
-def knock(lab: Lab, place: Any) -> None:
+def knock(lab: Lab, place: Place) -> None:
     """Begin one connection to the lead, and give it up."""
     asked = f"import socket; socket.create_connection(('10.3.0.2', {PORT}), 1.5)"
     lab.ask(place, sys.executable, "-I", "-c", asked)
+
+
+def come_in(lab: Lab, place: Place) -> None:
+    """Get through to the lead, and stay: while somebody does, the port is seen to be tracked."""
+    asked = f"import socket, sys; staying = socket.create_connection(('10.3.0.2', {PORT})); print('in', flush=True)"
+    lab.start(place, sys.executable, "-I", "-c", f"{asked}; sys.stdin.read()", stdin=True).wait_for_line("in")
 
 
 def test_a_row_says_nothing_where_nothing_can_be_told(lab: Lab) -> None:
