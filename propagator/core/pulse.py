@@ -122,10 +122,10 @@ class Pulse:
 
 
 class Trail:
-    """What a shadow has heard of its lead lately: the last heartbeat, as it came, of each of the last two sessions.
+    """What a shadow has heard of its lead: the last heartbeats of the highest session and of the last other, as they came.
 
-    A lead and its copy that never hear each other learn of each other by a shadow that goes to and fro (F03). Whatever
-    order they are in: it is the lead that judges them.
+    It follows the highest. A lead and its copy that never hear each other learn of each other by a shadow that goes to
+    and fro (F03). Whatever order they are in: it is the lead that judges them.
     """
 
     def __init__(self) -> None:
@@ -135,8 +135,9 @@ class Trail:
         """Keep a heartbeat that verified."""
         self._heard.pop(heartbeat.session, None)
         self._heard[heartbeat.session] = raw.decode()
-        while len(self._heard) > _SESSIONS:
-            del self._heard[next(iter(self._heard))]
+        if len(self._heard) > _SESSIONS:
+            followed = max(self._heard, key=lambda session: session.number)
+            del self._heard[next(session for session in self._heard if session != followed)]
 
     @property
     def last(self) -> Session | None:

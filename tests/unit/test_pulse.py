@@ -181,3 +181,12 @@ def test_f03_the_last_heartbeat_of_each_of_two_sessions_is_kept_whatever_their_o
         trail.heard(heartbeat(session=session), raw)
         assert trail.last == session
     assert trail.heartbeats == ("d", "e")
+
+
+def test_f03_the_session_that_is_followed_is_kept_whatever_lower_ones_come() -> None:
+    """The lead that outlived it, and was restarted with its clock behind, has to see it."""
+    trail = Trail()
+    for session, raw in ((ABOVE, b"a"), (BELOW, b"b"), (OURS, b"c")):
+        trail.heard(heartbeat(session=session), raw)
+    assert trail.heartbeats == ("a", "c")
+    assert trail.last == OURS
