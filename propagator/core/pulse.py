@@ -122,7 +122,7 @@ class Pulse:
 
 
 class Trail:
-    """What a shadow has heard of its lead: the last heartbeats of the highest session and of the last other, as they came.
+    """What a shadow has heard of its lead: the last heartbeats, as they came, of the highest session and one other.
 
     It follows the highest. A lead and its copy that never hear each other learn of each other by a shadow that goes to
     and fro (F03). Whatever order they are in: it is the lead that judges them.
