@@ -59,6 +59,7 @@ def test_f36_a_clock_that_jumps_in_mid_flight_disturbs_nobody_and_deletes_nothin
     shadow.wait_state("in_sync")  # the row may be that of the last run
     lead.wait_rows(as_1="in_sync")
     connected = len(shadow.events("shadow.connected"))
+    settled = len(shadow.events("shadow.state_changed"))  # it may have waited for a lead that was slow to start
     kept = [server.history() for server in (lead, shadow)]
     revision = revision_of(lead)
     for number, time in enumerate((TEN_YEARS_AHEAD, "-1h", "@1970-01-01 00:00:10", NOW)):
@@ -68,7 +69,7 @@ def test_f36_a_clock_that_jumps_in_mid_flight_disturbs_nobody_and_deletes_nothin
         eventually(lambda number=number: name_of(shadow) == f"House {number}", f"the change after {time} arrives")  # type: ignore[misc]
     lead.wait_rows(as_1="in_sync")
     assert len(shadow.events("shadow.connected")) == connected, "no connection was given up"
-    states = [event["state"] for event in shadow.events("shadow.state_changed")]
+    states = [event["state"] for event in shadow.events("shadow.state_changed")[settled:]]
     assert "stale" not in states, "silence is counted by the monotonic clock"
     for server, before in zip((lead, shadow), kept, strict=True):
         assert server.history()[-len(before) :] == before, "what was written down is still there"
