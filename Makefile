@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # Files of tests side by side: they wait for processes most of the time. In their own order the longest come first.
-JOBS ?= 3
+JOBS ?= 2
 VENV := .venv
 
 .DEFAULT_GOAL := help
