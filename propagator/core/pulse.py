@@ -50,7 +50,8 @@ class Pulse:
         self._counter = 0
         self._heard: Mark | None = None
         self._overruled: Session | None = None
-        self._above: tuple[Mark, float] | None = None
+        self._above: Mark | None = None
+        self._above_s = 0.0
         self.second_lead = False
 
     def beat(self, version: Version | None, content: str | None, upstream: Upstream | None) -> Heartbeat:
@@ -79,8 +80,8 @@ class Pulse:
             return False
         self._heard = heartbeat.mark
         is_no_lower = self._session.number <= heartbeat.session.number <= HIGHEST
-        if is_no_lower and heartbeat.mark.is_after(self._above and self._above[0]):
-            self._above = heartbeat.mark, now_s
+        if is_no_lower and heartbeat.mark.is_after(self._above):
+            self._above, self._above_s = heartbeat.mark, now_s
         echoed = heartbeat.heard is not None and heartbeat.heard.session in self._ours
         proven = echoed and not self.second_lead
         self.second_lead = self.second_lead or echoed
@@ -88,16 +89,15 @@ class Pulse:
 
     def listen_anew(self, now_s: float) -> None:
         """Count silence from now on: nothing could be heard before."""
-        if self._above is not None:
-            self._above = self._above[0], now_s
+        self._above_s = now_s
 
     def has_outlived(self, now_s: float) -> bool:
         """Whether another lead that was no older than us has said nothing new for three heartbeat periods.
 
         The same words once more, by a replay or by a shadow that kept them, are nothing new.
         """
-        silent_s = 0.0 if self._above is None else now_s - self._above[1]
-        return silent_s >= STALE_PERIODS * self._period_s and not self.second_lead
+        is_silent = now_s - self._above_s >= STALE_PERIODS * self._period_s
+        return self._above is not None and is_silent and not self.second_lead
 
     def speak_in(self, session: Session) -> None:
         """Begin another session, above what was heard. Who names an earlier one of this start proves as much."""
@@ -117,7 +117,7 @@ class Pulse:
     @property
     def heard_number(self) -> int:
         """The highest number of a session that was heard under our key, up to `HIGHEST`; 0: none was."""
-        numbers = [mark.session.number for mark in (self._heard, self._above and self._above[0]) if mark]
+        numbers = [mark.session.number for mark in (self._heard, self._above) if mark]
         return max((number for number in numbers if number <= HIGHEST), default=0)
 
 

@@ -166,7 +166,7 @@ async def _connect_to_write(path: Path) -> aiosqlite.Connection:
     """Open it with a log that can be written.
 
     Who looks at a store that nobody has open makes a log in their own name for that moment. One who comes between the
-    claim and the opening is noticed at the first write only; then it is claimed once more.
+    claim and the opening is noticed at the first write only; then it is claimed once more, and an operator waits.
     """
     tries_left = TRIES
     while True:
@@ -181,6 +181,7 @@ async def _connect_to_write(path: Path) -> aiosqlite.Connection:
                 tries_left -= 1
                 if not tries_left or "READONLY" not in _words(error):
                     raise
+                leftover.wait(path)
             else:
                 return connection
 

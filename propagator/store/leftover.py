@@ -30,32 +30,57 @@ _LOCK_BYTES: Final = (0x4000_0000, 512)
 
 
 def claim(path: Path) -> None:
-    """Give the database's log to the owner of its directory, if it is another's. What was committed stays.
+    """Give the database's log to the owner of its directory. Called by root or that owner, else it does nothing.
 
-    Root and that owner can; an operator waits for who is at work. Raises StoreError if another user's command does not
-    let go within `PATIENCE_S`, and where an operator finds what a killed one left. To be called before this process
-    opens the database: its locks would be lost.
+    What was committed stays. Raises StoreError if another user's command does not let go within `PATIENCE_S`. To be
+    called before this process opens the database: its locks would be lost.
     """
-    try:
+    with _told(path):
         if os.geteuid() == 0:
             for file in _strangers(path):
                 files.take_owner(file, path.parent)
-        elif _strangers(path):
+        elif os.geteuid() == path.parent.stat().st_uid and _strangers(path):
             with _alone_with(path):
                 for file in _strangers(path):
                     _replace(file, path)
+
+
+def wait(path: Path) -> None:
+    """Wait, as an operator, for another one whose log the kernel refuses. Root and the owner `claim` it instead.
+
+    Raises StoreError if that one does not let go within `PATIENCE_S`, or was killed and left the log.
+    """
+    with _told(path):
+        if os.geteuid() not in {0, path.parent.stat().st_uid} and _others(path):
+            with _alone_with(path):
+                if _others(path):
+                    raise PermissionError(errno.EPERM, "it belongs to another user")
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         hint = f"as root: chown --reference={path.parent} {path}*"
         raise StoreError(f"The log of {path} cannot be taken over: {error.strerror}.", hint=hint) from error
 
 
 def _strangers(path: Path) -> list[Path]:
-    """List those of the three files that belong neither to the owner of the directory nor to an operator who asks."""
-    owners = {path.parent.stat().st_uid, os.geteuid() or path.parent.stat().st_uid}
+    """List those of the three files that do not belong to the owner of the directory."""
+    return _not_of(path, path.parent.stat().st_uid)
+
+
+def _others(path: Path) -> list[Path]:
+    """List those that belong neither to the owner of the directory nor to this user."""
+    return _not_of(path, path.parent.stat().st_uid, os.geteuid())
+
+
+def _not_of(path: Path, *users: int) -> list[Path]:
     found = []
     for file in (path, *(path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError):
-            if file.lstat().st_uid not in owners:
+            if file.lstat().st_uid not in users:
                 found.append(file)
     return found
 
@@ -88,7 +113,7 @@ def _locked(descriptor: int) -> bool:
 
 def _replace(file: Path, database: Path) -> None:
     """Put an own copy of the log into its place. Its index is made anew; what is no log of SQLite's goes."""
-    if file == database or os.geteuid() != database.parent.stat().st_uid:
+    if file == database:
         raise PermissionError(errno.EPERM, "it belongs to another user")
     if file.name.endswith("-wal") and stat.S_ISREG(file.lstat().st_mode):
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as log:
